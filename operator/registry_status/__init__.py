@@ -1,0 +1,1 @@
+"""Keeps the statuses of instances in Apache ServiceComb Service Center in step with their Kubernetes pods."""

@@ -1,0 +1,1 @@
+"""The Kubernetes side: access, the watch, single reads, the lease."""

@@ -1,0 +1,347 @@
+"""Every setting of the operator, typed, in one place.
+
+Each setting has a flag (`--registry-address`) and an environment variable (`REGISTRY_STATUS_REGISTRY_ADDRESS`): the flag wins
+over the variable, and the variable over the default. Lists are given by repeating the flag, or with commas.
+"""
+
+import argparse
+import dataclasses
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from registry_status.model import InstanceStatus, Tenant
+
+ENVIRONMENT_PREFIX = "REGISTRY_STATUS_"
+
+
+class SettingsError(Exception):
+    """One or more settings are wrong; the message has a line for each: which, what it says, what is allowed."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+class NotReady(StrEnum):
+    """What an instance becomes whose pod has lost readiness.
+
+    `auto` is OUTOFSERVICE, but DOWN where a Java Chassis 3 consumer would choke on it.
+    """
+
+    AUTO = "auto"
+    OUTOFSERVICE = "OUTOFSERVICE"
+    STARTING = "STARTING"
+    DOWN = "DOWN"
+
+
+class LogFormat(StrEnum):
+    """How log lines look."""
+
+    PLAIN = "plain"
+    JSON = "json"
+
+
+class LogLevel(StrEnum):
+    """From which level on log lines are written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+def _status(text: str) -> InstanceStatus:
+    allowed = [status for status in InstanceStatus if status is not InstanceStatus.UP]
+    if text not in allowed:
+        raise ValueError(f"one of {', '.join(allowed)}")
+    return InstanceStatus(text)
+
+
+def _choice(kind: type[StrEnum]) -> Callable[[str], StrEnum]:
+    def parse(text: str) -> StrEnum:
+        if text not in list(kind):
+            raise ValueError(f"one of {', '.join(kind)}")
+        return kind(text)
+
+    return parse
+
+
+def _address(text: str) -> str:
+    form = "a URL such as http://registry:30100, without path, query, user or password"
+    try:
+        url = urlsplit(text)
+        port = url.port
+    except ValueError:
+        raise ValueError(form) from None
+    bare = url.path in ("", "/") and not url.query and not url.fragment and url.username is None
+    if url.scheme not in ("http", "https") or not url.hostname or not bare or port == 0 or re.search(r"\s", text):
+        raise ValueError(form)
+    return f"{url.scheme}://{url.netloc}"
+
+
+def _listen(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError("HOST:PORT such as 0.0.0.0:8080 or [::]:8080")
+    return host.strip("[]"), int(port)
+
+
+def _prefix(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", text) or len(text) > 253:
+        raise ValueError("a DNS name such as registry-status.io, without a slash")
+    return text
+
+
+def _registry_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", text) or text in (".", ".."):
+        raise ValueError("1 to 64 letters, digits, '_', '.' or '-'")
+    return text
+
+
+def _pattern(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.*?/-]+", text):
+        raise ValueError("a name, a shell pattern, or NAMESPACE-PATTERN/PATTERN")
+    return text
+
+
+def _namespace(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", text):
+        raise ValueError("the name of a namespace")
+    return text
+
+
+def _text(text: str) -> str:
+    return text
+
+
+def _word(text: str) -> str:
+    if text and not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?", text):
+        raise ValueError("letters, digits, '_', '.' or '-', at most 63")
+    return text
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError("true or false")
+    return text.lower() == "true"
+
+
+def _between(low: float, high: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        form = f"a number of seconds from {low:g} to {high:g}"
+        try:
+            value = float(text)
+        except ValueError:
+            raise ValueError(form) from None
+        if not low <= value <= high:
+            raise ValueError(form)
+        return value
+
+    return parse
+
+
+def _count(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+            raise ValueError(f"a whole number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def setting(parse: Callable[[str], Any], default: object, text: str, *, group: str, metavar: str = "") -> Any:  # noqa: ANN401
+    """Describe one setting: how its text is read, its default, and what `--help` says of it."""
+    metadata = {"parse": parse, "help": text, "group": group, "metavar": metavar}
+    return dataclasses.field(default=default, metadata=metadata)  # type: ignore[call-overload, unused-ignore]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the operator was told. Every value is checked when it is read, so the rest of the code can trust it."""
+
+    kubeconfig: Path | None = setting(
+        Path, None, "Kubeconfig file; default: the pod's service account, else $KUBECONFIG, else ~/.kube/config.",
+        group="Kubernetes", metavar="FILE",
+    )  # fmt: skip
+    context: str | None = setting(
+        _text, None, "Context of the kubeconfig; default: its current one.", group="Kubernetes", metavar="NAME"
+    )
+    namespaces: tuple[str, ...] = setting(
+        _namespace, (), "Watch these namespaces only; default: the whole cluster.", group="Kubernetes", metavar="NAME"
+    )
+    label_selector: str = setting(
+        _text, "", "Watch only pods with these labels (the API server does the work).", group="Kubernetes", metavar="SELECTOR"
+    )
+    registry_address: tuple[str, ...] = setting(
+        _address, (), "Service Center's URL, such as http://registry:30100; several make a fail-over list.",
+        group="Registry", metavar="URL",
+    )  # fmt: skip
+    registry_project: str = setting(
+        _registry_name, "default", "Project whose data is read and written.", group="Registry", metavar="NAME"
+    )
+    registry_domain: str = setting(
+        _registry_name, "default", "Tenant (x-domain-name) whose data is read and written.", group="Registry", metavar="NAME"
+    )
+    allowed_projects: tuple[str, ...] = setting(
+        _pattern, (), "Projects that pods may name in the annotation `project`: patterns, or NAMESPACE/PROJECT patterns.",
+        group="Registry", metavar="PATTERN",
+    )  # fmt: skip
+    allowed_domains: tuple[str, ...] = setting(
+        _pattern, (), "Tenants that pods may name in the annotation `domain`: patterns, or NAMESPACE/DOMAIN patterns.",
+        group="Registry", metavar="PATTERN",
+    )  # fmt: skip
+    request_timeout: float = setting(
+        _between(0.1, 60), 5.0, "Seconds for a whole request to the registry.", group="Registry", metavar="SECONDS"
+    )
+    connect_timeout: float = setting(
+        _between(0.1, 60), 2.0, "Seconds to connect to the registry.", group="Registry", metavar="SECONDS"
+    )
+    concurrency: int = setting(_count(1, 1000), 32, "Requests to the registry at once.", group="Registry", metavar="COUNT")
+    annotation_prefix: str = setting(
+        _prefix, "registry-status.io", "Domain of the annotations that are read.", group="Pods", metavar="DOMAIN"
+    )
+    operator_class: str = setting(
+        _word, "", "Serve pods whose annotation `class` says this; default: pods without one.", group="Pods", metavar="NAME"
+    )
+    terminating_status: InstanceStatus = setting(
+        _status, InstanceStatus.DOWN, "Status while a pod terminates.", group="Pods", metavar="STATUS"
+    )
+    starting_status: InstanceStatus = setting(
+        _status, InstanceStatus.STARTING, "Status until a pod was first ready.", group="Pods", metavar="STATUS"
+    )
+    not_ready_status: NotReady = setting(
+        _choice(NotReady), NotReady.AUTO, "Status when readiness is lost; `auto`: OUTOFSERVICE, or DOWN beside Java Chassis 3.",
+        group="Pods", metavar="STATUS",
+    )  # fmt: skip
+    trust_instance_ids: bool = setting(
+        _boolean, False, "Accept an annotated instance-id without evidence that the instance is the pod's.",
+        group="Pods", metavar="BOOL",
+    )  # fmt: skip
+    resync_interval: float = setting(
+        _between(1, 3600), 30.0, "Seconds between two comparisons with the registry.", group="Delivery", metavar="SECONDS"
+    )
+    registration_window: float = setting(
+        _between(0, 3600), 120.0, "Seconds after a container's start in which its registration is looked for each second.",
+        group="Delivery", metavar="SECONDS",
+    )  # fmt: skip
+    listen: tuple[str, int] = setting(
+        _listen, ("0.0.0.0", 8080), "Where /healthz, /readyz and /metrics are served.", group="Reports", metavar="HOST:PORT"
+    )
+    report_updates: bool = setting(
+        _boolean, False, "Post a Normal event for each status written, too.", group="Reports", metavar="BOOL"
+    )
+    log_format: LogFormat = setting(_choice(LogFormat), LogFormat.PLAIN, "plain or json.", group="Reports", metavar="FORMAT")
+    log_level: LogLevel = setting(
+        _choice(LogLevel), LogLevel.INFO, "debug, info, warning or error.", group="Reports", metavar="LEVEL"
+    )
+
+    @property
+    def tenant(self) -> Tenant:
+        """The tenant of pods that name none."""
+        return Tenant(domain=self.registry_domain, project=self.registry_project)
+
+    @property
+    def prefix(self) -> str:
+        """How every annotation of ours begins."""
+        return self.annotation_prefix + "/"
+
+    def allows(self, patterns: Sequence[str], namespace: str, name: str) -> bool:
+        """Whether pods of the namespace may name this project or tenant."""
+        return any(_pattern_allows(pattern, namespace, name) for pattern in patterns)
+
+
+def _pattern_allows(pattern: str, namespace: str, name: str) -> bool:
+    namespaces, slash, names = pattern.rpartition("/")
+    return fnmatchcase(name, names) and (not slash or fnmatchcase(namespace, namespaces))
+
+
+def flag(name: str) -> str:
+    """The command line's spelling of a setting's name."""
+    return "--" + _singular(name).replace("_", "-")
+
+
+def variable(name: str) -> str:
+    """The environment's spelling of a setting's name."""
+    return ENVIRONMENT_PREFIX + _singular(name).upper()
+
+
+def _singular(name: str) -> str:
+    renamed = {
+        "operator_class": "class",
+        "namespaces": "namespace",
+        "allowed_projects": "allow_project",
+        "allowed_domains": "allow_domain",
+    }
+    return renamed.get(name, name)
+
+
+def add_arguments(parser: argparse.ArgumentParser, names: Sequence[str] | None = None) -> None:
+    """Give the parser a flag for each setting, or for those named."""
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    for field in dataclasses.fields(Settings):
+        if names is not None and field.name not in names:
+            continue
+        title = field.metadata["group"]
+        group = groups.setdefault(title, parser.add_argument_group(title))
+        default = "" if field.default in (None, (), "") else f" Default: {_shown(field.default)}."
+        group.add_argument(
+            flag(field.name), dest=field.name, default=None, metavar=field.metadata["metavar"],
+            action="append" if isinstance(field.default, tuple) and field.name != "listen" else "store",
+            help=f"{field.metadata['help']}{default} [{variable(field.name)}]".replace("%", "%%"),
+        )  # fmt: skip
+
+
+def _shown(default: object) -> str:
+    if isinstance(default, tuple):
+        return ":".join(map(str, default))
+    if isinstance(default, bool):
+        return str(default).lower()
+    return f"{default:g}" if isinstance(default, float) else str(default)
+
+
+def read_settings(arguments: argparse.Namespace, environment: Mapping[str, str]) -> Settings:
+    """Join flags, environment and defaults. Raises `SettingsError` naming every wrong setting and unknown variable."""
+    values: dict[str, object] = {}
+    problems: list[str] = []
+    for field in dataclasses.fields(Settings):
+        given = getattr(arguments, field.name, None)
+        source = flag(field.name)
+        if given is None and variable(field.name) in environment:
+            given, source = environment[variable(field.name)], variable(field.name)
+        if given is None:
+            continue
+        try:
+            values[field.name] = _parsed(field, given)
+        except ValueError as error:
+            problems.append(f"{source}: {given!r} is not allowed; allowed: {error}")
+    problems += _unknown_variables(environment)
+    if problems:
+        raise SettingsError(problems)
+    return Settings(**values)  # type: ignore[arg-type]
+
+
+def _parsed(field: "dataclasses.Field[Any]", given: str | list[str]) -> object:
+    parse = field.metadata["parse"]
+    if not isinstance(field.default, tuple) or field.name == "listen":
+        return parse(given)
+    texts = [given] if isinstance(given, str) else given
+    return tuple(parse(part.strip()) for text in texts for part in text.split(",") if part.strip())
+
+
+SERVICE_LINK = re.compile(r"_SERVICE_(HOST|PORT)(_|$)|_PORT(_\d+_|$)")
+"""What Kubernetes itself adds to a container's environment for each Service, also for one named registry-status-anything."""
+
+
+def _unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    known = {variable(field.name) for field in dataclasses.fields(Settings)}
+    return [
+        f"{name}: there is no such setting; settings are listed by `registry-status run --help`"
+        for name in sorted(environment)
+        if name.startswith(ENVIRONMENT_PREFIX) and name not in known and not SERVICE_LINK.search(name)
+    ]

@@ -1,0 +1,1 @@
+"""What a pod says: its annotations, its observation, and the status they call for."""

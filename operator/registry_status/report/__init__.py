@@ -1,0 +1,1 @@
+"""What people see: Events, metrics, health, logs."""

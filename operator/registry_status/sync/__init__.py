@@ -1,0 +1,1 @@
+"""From the desired status to the actual one: matching, keyed workers, delivery, resync."""
