@@ -326,6 +326,13 @@ def read_settings(arguments: argparse.Namespace, environment: Mapping[str, str])
     return Settings(**values)  # type: ignore[arg-type]
 
 
+def require(settings: Settings, *names: str) -> None:
+    """Raise `SettingsError` for each named setting that was not given."""
+    missing = [name for name in names if not getattr(settings, name)]
+    if missing:
+        raise SettingsError([f"{flag(name)} is needed (or {variable(name)})" for name in missing])
+
+
 def _parsed(field: "dataclasses.Field[Any]", given: str | list[str]) -> object:
     parse = field.metadata["parse"]
     if not isinstance(field.default, tuple) or field.name == "listen":

@@ -4,7 +4,7 @@ Data flows one way: pod event -> observation -> `Desired` -> keyed worker -> reg
 immutable values, so they can be shared between tasks and compared.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 
@@ -87,6 +87,15 @@ class Target:
     service: ServiceName | None = None
     instance_id: str | None = None
     match: MatchMode = MatchMode.AUTO
+    pending: bool = False
+    """The id is a template whose field has no value (yet), such as the IP of a pod that has none."""
+
+    def same_place(self, other: "Target | None") -> bool:
+        """Whether both name the same instance; a template that waits for its value is as good as filled."""
+        if other is None:
+            return False
+        ids_agree = self.instance_id == other.instance_id or self.pending or other.pending
+        return ids_agree and replace(self, instance_id=None, pending=False) == replace(other, instance_id=None, pending=False)
 
     @property
     def where(self) -> str:
@@ -159,7 +168,12 @@ class Desired:
 
     @property
     def gone(self) -> bool:
-        """The pod will not come back: its instance's last status is due."""
+        """The pod does not exist any more: its instance's last status is due."""
+        return self.reason is Reason.POD_GONE
+
+    @property
+    def ended(self) -> bool:
+        """No container of the pod will run again."""
         return self.reason in (Reason.POD_GONE, Reason.POD_FINISHED)
 
 

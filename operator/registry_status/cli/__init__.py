@@ -1,1 +1,59 @@
-"""The command line, one file a command."""
+"""The command line `registry-status`, one file a command.
+
+Exit statuses: 0 done, 1 the command's own "no" (see its help), 2 wrong use or settings, 130 interrupted.
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Protocol
+
+from registry_status import __version__
+
+COMMANDS = {
+    "run": "run the operator",
+    "demo": "watch the operator at work, with nothing else installed",
+    "explain": "say which status a pod calls for, and why",
+    "devregistry": "serve an in-memory Service Center for development and tests",
+}
+DESCRIPTION = """\
+Keeps the status of each microservice instance in Apache ServiceComb Service Center (Huawei CSE) in step with its pod:
+UP while the pod is Ready, STARTING before, OUTOFSERVICE when readiness is lost, DOWN when it ends.
+"""
+
+
+class Command(Protocol):
+    """What each module of this package offers. A module is imported only when its command runs: start-up time counts."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Describe the command's arguments."""
+        ...
+
+    def run(self, arguments: argparse.Namespace) -> int:
+        """Do it; returns the exit status."""
+        ...
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The entry point. Returns the exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("registry-status", description=DESCRIPTION, formatter_class=raw)
+    parser.add_argument("--version", action="version", version=f"registry-status {__version__}")
+    subparsers = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
+    chosen = next((word for word in words if not word.startswith("-")), None)
+    commands = {}
+    for name, text in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=text, formatter_class=raw, allow_abbrev=False)
+        if name == chosen:
+            commands[name] = _load(name)
+            subparser.description = commands[name].__doc__
+            commands[name].add_arguments(subparser)
+    arguments = parser.parse_args(words)
+    return commands[arguments.command].run(arguments)
+
+
+def _load(name: str) -> Command:
+    command: Command = importlib.import_module(f"registry_status.cli.{name}")
+    return command

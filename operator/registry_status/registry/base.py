@@ -97,8 +97,8 @@ class Registry(Protocol):
         """All services of the tenant."""
         ...
 
-    async def find_services(self, tenant: Tenant, service: ServiceName) -> Sequence[str]:
-        """The service ids that bear this name; all versions' where no version is given. Empty if there is none."""
+    async def find_service(self, tenant: Tenant, service: ServiceName, version: str) -> str | None:
+        """The id of one version of a service; None if it is not registered."""
         ...
 
     async def list_instances(self, tenant: Tenant, service_id: str) -> Sequence[Instance]:

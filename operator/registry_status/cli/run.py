@@ -1,0 +1,41 @@
+"""Run the operator until SIGTERM or SIGINT.
+
+In a cluster it uses the pod's service account; elsewhere a kubeconfig:
+
+  registry-status run --kubeconfig ~/.kube/config --registry-address http://127.0.0.1:30100
+
+Each setting has a flag and an environment variable (in brackets); the flag wins. Exit status: 0 stopped by a signal, 1 cannot
+run (no access to the API server, the port is taken), 2 wrong settings.
+"""
+
+import argparse
+import asyncio
+import os
+import sys
+
+from registry_status import config
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Every setting."""
+    config.add_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Read the settings, then run until told to stop."""
+    try:
+        settings = config.read_settings(arguments, os.environ)
+        config.require(settings, "registry_address")
+    except config.SettingsError as error:
+        print("\n".join(f"registry-status: {problem}" for problem in error.problems), file=sys.stderr)
+        return 2
+    from registry_status import app  # noqa: PLC0415 - wrong settings are told without the wait for the imports
+    from registry_status.report import logs  # noqa: PLC0415
+
+    logs.configure(settings.log_format, settings.log_level)
+    try:
+        asyncio.run(app.run_operator(settings, stop=asyncio.Event()))
+    except app.StartError as error:
+        print(f"registry-status: {error}", file=sys.stderr)
+        return 1
+    return 0

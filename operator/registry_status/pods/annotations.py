@@ -1,0 +1,193 @@
+"""What a pod's annotations ask for (DESIGN section 4): the target in the registry, and the pod's own settings.
+
+Annotations are written by strangers. Whatever goes into a URL is checked here against a closed form, and every fault is
+told with the key, the value and the allowed form.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from registry_status.config import NotReady, Settings
+from registry_status.model import InstanceStatus, MatchMode, Problem, ServiceName, Target, Tenant
+from registry_status.pods.observation import DEFAULT_CONTAINER, Observation
+
+KEYS = (
+    "service-id", "service", "app", "environment", "version", "instance-id", "match", "project", "domain", "container",
+    "starting-status", "not-ready-status", "terminating-status", "paused", "class",
+)  # fmt: skip
+TEMPLATE_FIELDS: Mapping[str, Callable[[Observation], str]] = {
+    "pod.name": lambda pod: pod.ref.name,
+    "pod.namespace": lambda pod: pod.ref.namespace,
+    "pod.uid": lambda pod: pod.real_uid,
+    "pod.ip": lambda pod: pod.ip,
+    "node.name": lambda pod: pod.node,
+}
+ID = re.compile(r"(?!\.+$)[A-Za-z0-9_.-]{1,64}")
+ID_FORM = "1 to 64 letters, digits, '_', '.' or '-', not dots alone"
+SERVICE_ID = re.compile(r"(?!\.+$)[A-Za-z0-9_.:@-]{1,64}")
+SERVICE_ID_FORM = "1 to 64 letters, digits, '_', '.', ':', '@' or '-', not dots alone"
+NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,158}[A-Za-z0-9])?")
+NAME_FORM = "letters, digits, '_', '.' or '-', a letter or digit first and last, at most 160"
+VERSION = re.compile(r"[0-9]{1,5}(\.[0-9]{1,5}){0,3}")
+VERSION_FORM = "1 to 4 numbers with dots, such as 1.0.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What valid annotations ask for."""
+
+    target: Target
+    container: str
+    starting: InstanceStatus
+    not_ready: NotReady
+    terminating: InstanceStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Invalid:
+    """The annotations cannot be followed: every fault that was found."""
+
+    problems: tuple[Problem, ...]
+
+
+class NotOurs:
+    """The pod is not annotated, or is another operator's."""
+
+
+class Paused:
+    """The pod has been handed back by `paused: "true"`."""
+
+
+def read(pod: Observation, settings: Settings) -> Asked | Invalid | NotOurs | Paused:
+    """Read the annotations of a pod. The class comes first, then `paused`: neither a stranger's nor a paused pod is judged."""
+    own = {
+        key.removeprefix(settings.prefix): value for key, value in pod.annotations.items() if key.startswith(settings.prefix)
+    }
+    if not own or own.get("class", "") != settings.operator_class:
+        return NotOurs()
+    if own.get("paused") == "true":
+        return Paused()
+    return _Reader(own, pod, settings).read()
+
+
+class _Reader:
+    """Reads one pod's annotations and gathers the problems on the way."""
+
+    def __init__(self, own: Mapping[str, str], pod: Observation, settings: Settings) -> None:
+        self._own = own
+        self._pod = pod
+        self._settings = settings
+        self._problems: list[Problem] = []
+
+    def read(self) -> Asked | Invalid:
+        for key in sorted(self._own.keys() - set(KEYS)):
+            self._problem(key, self._own[key], f"the keys {', '.join(KEYS)}")
+        self._choice("paused", ("true", "false"), "false")
+        asked = Asked(
+            target=self._target(),
+            container=self._container(),
+            starting=InstanceStatus(self._status("starting-status", self._settings.starting_status)),
+            not_ready=NotReady(self._status("not-ready-status", self._settings.not_ready_status, NotReady.AUTO)),
+            terminating=InstanceStatus(self._status("terminating-status", self._settings.terminating_status)),
+        )
+        return Invalid(tuple(self._problems)) if self._problems else asked
+
+    def _target(self) -> Target:
+        instance_id, pending = self._instance_id()
+        match = self._choice("match", tuple(MatchMode), MatchMode.AUTO)
+        if "match" in self._own and "instance-id" in self._own:
+            self._problem("match", match, "no `match` beside `instance-id`")
+        return Target(
+            tenant=Tenant(
+                domain=self._foreign("domain", self._settings.registry_domain, self._settings.allowed_domains),
+                project=self._foreign("project", self._settings.registry_project, self._settings.allowed_projects),
+            ),
+            service_id=self._formed("service-id", SERVICE_ID, SERVICE_ID_FORM) if "service-id" in self._own else None,
+            service=self._service(),
+            instance_id=instance_id,
+            pending=pending,
+            match=MatchMode(match),
+        )
+
+    def _service(self) -> ServiceName | None:
+        own = self._own
+        if "service" not in own and "service-id" not in own:
+            self._problem("service", "", f"`service` with {NAME_FORM}; or `service-id` with {SERVICE_ID_FORM}")
+            return None
+        if "service-id" in own:
+            for key in ("service", "app", "environment", "version"):
+                if key in own:
+                    self._problem(key, own[key], f"no `{key}` beside `service-id`")
+            return None
+        return ServiceName(
+            name=self._formed("service", NAME, NAME_FORM),
+            app=self._formed("app", NAME, NAME_FORM) if "app" in own else "default",
+            environment=self._formed("environment", NAME, NAME_FORM) if own.get("environment") else "",
+            version=self._formed("version", VERSION, VERSION_FORM) if "version" in own else None,
+        )
+
+    def _instance_id(self) -> tuple[str | None, bool]:
+        """The id, and whether it waits for something that the pod does not have yet (an IP, a node)."""
+        if "instance-id" not in self._own:
+            return None, False
+        template = self._own["instance-id"]
+        fields = set(re.findall(r"\{([^{}]*)\}", template))
+        if unknown := fields - TEMPLATE_FIELDS.keys():
+            allowed = ", ".join(f"{{{name}}}" for name in TEMPLATE_FIELDS)
+            self._problem("instance-id", template, f"the fields {allowed}, not {{{min(unknown)}}}")
+            return None, False
+        values = {name: TEMPLATE_FIELDS[name](self._pod) for name in fields}
+        if not all(values.values()):
+            return None, True
+        text = re.sub(r"\{([^{}]*)\}", lambda match: values[match[1]], template)
+        if not ID.fullmatch(text):
+            shown = template if text == template else f"{template} = {text}"
+            self._problem("instance-id", shown, ID_FORM)
+        return text, False
+
+    def _foreign(self, key: str, own: str, allowed: tuple[str, ...]) -> str:
+        """A project or tenant: the operator's own, or another that its settings allow to the pod's namespace."""
+        if key not in self._own:
+            return own
+        value = self._formed(key, ID, ID_FORM)
+        if value != own and not self._settings.allows(allowed, self._pod.ref.namespace, value):
+            patterns = "".join(f", {pattern}" for pattern in allowed)
+            self._problem(
+                key, value, f"{own}{patterns} (the operator's settings allow no other to namespace {self._pod.ref.namespace})"
+            )
+        return value
+
+    def _container(self) -> str:
+        names = self._pod.containers
+        for key, name in (
+            ("container", self._own.get("container")),
+            (DEFAULT_CONTAINER, self._pod.annotations.get(DEFAULT_CONTAINER)),
+        ):
+            if name is not None:
+                if name not in names:
+                    self._problem(key, name, f"one of the pod's containers: {', '.join(names)}")
+                return name
+        return names[0] if names else ""
+
+    def _status(self, key: str, default: str, *more: str) -> str:
+        allowed = (*(status.value for status in InstanceStatus if status is not InstanceStatus.UP), *more)
+        return self._choice(key, allowed, default)
+
+    def _choice(self, key: str, allowed: tuple[str, ...], default: str) -> str:
+        value = self._own.get(key, default)
+        if value not in allowed:
+            self._problem(key, value, ", ".join(allowed))
+            return default
+        return value
+
+    def _formed(self, key: str, form: re.Pattern[str], allowed: str) -> str:
+        value = self._own[key]
+        if not form.fullmatch(value):
+            self._problem(key, value, allowed)
+        return value
+
+    def _problem(self, key: str, value: str, allowed: str) -> None:
+        full = key if "/" in key else self._settings.prefix + key
+        shown = value if len(value) <= 100 else value[:100] + "..."
+        self._problems.append(Problem(key=full, value=shown, allowed=allowed))

@@ -1,0 +1,207 @@
+"""What the registry's answers mean: pure functions from status, headers and body to values or errors (DESIGN section 5)."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import httpx
+
+from registry_status.registry.base import (
+    AuthError,
+    BlockedError,
+    Instance,
+    NotFoundError,
+    PermanentError,
+    RegistryError,
+    Service,
+    TransientError,
+)
+
+NOT_FOUND = frozenset({"400017", "400012", "400026"})
+TOKEN = frozenset({"401201", "401204", "401205"})
+BLOCKED = "403201"
+TRANSIENT = frozenset({"400002", "400100"})
+NO_SCOPE = "no valid resouce scope"
+"""The server's own spelling: how it answers for a service that is not there when roles are restricted to services."""
+MAX_RETRY_AFTER = 300.0
+SHOWN = 200
+
+
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    """An error's body in either of its two shapes: errorCode/errorMessage, or the vendor page's errCode/errMsg."""
+
+    code: str
+    message: str
+    detail: str
+
+    @property
+    def text(self) -> str:
+        return shortened(": ".join(part for part in (self.message, self.detail) if part) or "no message")
+
+
+def check(answer: httpx.Response, address: str) -> None:
+    """Raise the `RegistryError` that a status other than 200 stands for."""
+    if answer.status_code != 200:
+        raise _error(answer, address)
+
+
+def check_done(answer: httpx.Response, address: str) -> None:
+    """Check the answer to a write: 200 with an empty body, or `Success` as the vendor's page has it."""
+    check(answer, address)
+    if answer.content.strip() not in (b"", b"Success", b'"Success"'):
+        raise _foreign(answer, address)
+
+
+def instances(answer: httpx.Response, service_id: str, address: str) -> Sequence[Instance]:
+    """The instances of a listing."""
+    check(answer, address)
+    return tuple(_instance(entry, service_id) for entry in _entries(answer, "instances", address))
+
+
+def services(answer: httpx.Response, address: str) -> Sequence[Service]:
+    """The services of a listing."""
+    check(answer, address)
+    return tuple(_service(entry) for entry in _entries(answer, "services", address))
+
+
+def service_id(answer: httpx.Response, address: str) -> str:
+    """The service id that `existence` found."""
+    check(answer, address)
+    found = _object(answer, address).get("serviceId")
+    if not isinstance(found, str) or not found:
+        raise _foreign(answer, address)
+    return found
+
+
+def shortened(text: str) -> str:
+    """Fit for an Event or a log line: one line, printable, bounded."""
+    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return line if len(line) <= SHOWN else line[:SHOWN] + "..."
+
+
+def _error(answer: httpx.Response, address: str) -> RegistryError:
+    fault = _fault(answer)
+    if fault is None:
+        return _bare_error(answer, address)
+    code, text = fault.code, fault.text
+    if code in NOT_FOUND or (code == "401201" and NO_SCOPE in fault.detail + fault.message):
+        return NotFoundError(code, text, address=address)
+    if code == BLOCKED:
+        return BlockedError(code, text, address=address)
+    if code == "401206" or (answer.status_code == 403 and code.startswith("403")):
+        return PermanentError(code, text, address=address)
+    if code in TOKEN or answer.status_code == 401:
+        return AuthError(code, text, address=address)
+    if code in TRANSIENT or answer.status_code == 429 or answer.status_code >= 500:
+        return _transient(code, text, answer, address)
+    return PermanentError(code, text, address=address)
+
+
+def _bare_error(answer: httpx.Response, address: str) -> RegistryError:
+    """An error whose body is not the registry's: a proxy's, most likely."""
+    status, code = answer.status_code, f"http-{answer.status_code}"
+    text = f"HTTP {status} {answer.reason_phrase}".strip()
+    if 300 <= status < 400:
+        to = shortened(answer.headers.get("location", "elsewhere"))
+        return PermanentError(code, f"redirected to {to}; give the registry's own address", address=address)
+    if status in (404, 405, 403, 431):
+        return PermanentError(code, text, address=address)
+    if status == 401:
+        return AuthError(code, text, address=address)
+    return _transient(code, text, answer, address)
+
+
+def _transient(code: str, text: str, answer: httpx.Response, address: str) -> TransientError:
+    applied = answer.request.method != "GET" and answer.status_code >= 500
+    return TransientError(code, text, address=address, retry_after=_retry_after(answer), maybe_applied=applied)
+
+
+def _retry_after(answer: httpx.Response) -> float | None:
+    """Seconds; the form with a date is rare and not worth a clock."""
+    text = answer.headers.get("retry-after", "").strip()
+    return min(float(text), MAX_RETRY_AFTER) if text.isascii() and text.isdigit() else None
+
+
+def _foreign(answer: httpx.Response, address: str) -> TransientError:
+    kind = answer.headers.get("content-type", "no content type").split(";")[0]
+    applied = answer.request.method != "GET"
+    text = f"HTTP 200 with {len(answer.content)} bytes of {shortened(kind)} that are not a Service Center's answer"
+    return TransientError("foreign-answer", text, address=address, maybe_applied=applied)
+
+
+def _fault(answer: httpx.Response) -> _Fault | None:
+    try:
+        body = answer.json()
+    except ValueError:
+        return None
+    if not isinstance(body, dict):
+        return None
+    code = body.get("errorCode", body.get("errCode"))
+    if not isinstance(code, str | int) or not str(code).isdigit():
+        return None
+    message, detail = body.get("errorMessage", body.get("errMsg", "")), body.get("detail", "")
+    return _Fault(code=str(code)[:8], message=str(message), detail=str(detail or ""))
+
+
+def _object(answer: httpx.Response, address: str) -> Mapping[str, object]:
+    try:
+        body = json.loads(answer.content)
+    except (ValueError, RecursionError):
+        raise _foreign(answer, address) from None
+    if not isinstance(body, dict):
+        raise _foreign(answer, address)
+    return body
+
+
+def _entries(answer: httpx.Response, key: str, address: str) -> Sequence[Mapping[str, object]]:
+    """The list under `key`; a listing of nothing may lack it."""
+    listed = _object(answer, address).get(key) or []
+    if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
+        raise _foreign(answer, address)
+    return listed
+
+
+def _instance(entry: Mapping[str, object], service_id: str) -> Instance:
+    properties, endpoints = entry.get("properties"), entry.get("endpoints")
+    return Instance(
+        instance_id=_text(entry.get("instanceId")),
+        service_id=service_id,
+        status=_text(entry.get("status")),
+        host_name=_text(entry.get("hostName")),
+        endpoints=tuple(map(_text, endpoints)) if isinstance(endpoints, list) else (),
+        properties={str(key): _text(value) for key, value in properties.items()} if isinstance(properties, dict) else {},
+        registered_at=_seconds(entry.get("timestamp")),
+        lease=_lease(entry.get("healthCheck")),
+    )
+
+
+def _service(entry: Mapping[str, object]) -> Service:
+    framework = entry.get("framework")
+    framework = framework if isinstance(framework, dict) else {}
+    return Service(
+        service_id=_text(entry.get("serviceId")),
+        name=_text(entry.get("serviceName")),
+        app=_text(entry.get("appId")),
+        version=_text(entry.get("version")),
+        environment=_text(entry.get("environment")),
+        framework_name=_text(framework.get("name")),
+        framework_version=_text(framework.get("version")),
+    )
+
+
+def _lease(check: object) -> float:
+    check = check if isinstance(check, dict) else {}
+    interval, times = check.get("interval"), check.get("times")
+    if isinstance(interval, int) and isinstance(times, int) and interval > 0 and times >= 0:
+        return float(interval * (times + 1))
+    return 120.0
+
+
+def _seconds(value: object) -> int | None:
+    text = _text(value)
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 12 else None
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,439 @@
+"""Delivering one pod's desired status: find its instances, compare, write the difference, and say how it went (DESIGN 6)."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from registry_status.model import Desired, InstanceStatus, Outcome, OutcomeKind, PodRef, Reason, Target
+from registry_status.registry.base import AuthError, NotFoundError, Registry, RegistryError, TransientError
+from registry_status.sync.desired import PodRecord, PodRecords
+from registry_status.sync.directory import Directory, Listing
+from registry_status.sync.fresh import Reading
+from registry_status.sync.instances import Held, InstanceKey, Instances
+from registry_status.sync.matching import Circumstances, Matched, NoneFound, Refused, match
+
+POLL = 1.0
+"""Seconds between two looks for an instance that should be there soon."""
+POLL_SHARE = 0.9
+"""How much of a wait a shared listing may be old: pods of a service that wait alike share one listing."""
+MISSING_AFTER = 60.0
+"""Seconds for which a pod is Ready without an instance until that is worth an Event."""
+GONE_FOR = 150.0
+"""Seconds for which a gone pod is looked after: an SDK may register late."""
+GIVE_UP_AFTER = 600.0
+"""Seconds for which the DOWN of a gone pod is retried: the registry's own expiry has come long before."""
+AFTER_REJECTION = 300.0
+"""Seconds until something that the registry refused for good is tried again."""
+JITTER = 0.1
+
+
+class Reporter(Protocol):
+    """Is told what becomes of deliveries; must not block."""
+
+    def outcome(self, outcome: Outcome) -> None:
+        """A pod's delivery has a new outcome."""
+        ...
+
+    def retried(self) -> None:
+        """A delivery failed and will be tried again."""
+        ...
+
+    def forget(self, pod: PodRef) -> None:
+        """Nothing more will be said of this pod."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """The settings that govern waits, in seconds."""
+
+    registration_window: float = 120.0
+    resync_interval: float = 30.0
+
+
+class _OvertakenError(Exception):
+    """A newer desired status has arrived: what was planned for the older one must not be written any more."""
+
+
+class _UnclearError(Exception):
+    """The actual status is not known: read again before writing."""
+
+
+class Delivery:
+    """Does the work of one wake of one pod. `deliver` is called for one pod at a time, for different pods in parallel."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        records: PodRecords,
+        reporter: Reporter,
+        wake: Callable[[str], None],
+        *,
+        timing: Timing,
+        trust_ids: bool = False,
+        chance: random.Random | None = None,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._registry = registry
+        self._records = records
+        self._reporter = reporter
+        self._wake = wake
+        self._timing = timing
+        self._trust_ids = trust_ids
+        self._chance = chance or random.Random()  # noqa: S311 - jitter, not secrets
+        self._wall_clock = wall_clock
+        self.directory = Directory(registry)
+        self.instances = Instances()
+
+    async def deliver(self, uid: str) -> float | None:
+        """Bring the registry in step with the pod. Returns the seconds until the next look, None if an event will wake it."""
+        record = self._records.get(uid)
+        if record is None:
+            return None
+        desired = record.desired
+        if desired.target is None or desired.status is None or desired.evidence is None:
+            self._release(record)
+            return None
+        if self._is_over(record):
+            self.retire(record)
+            return None
+        if desired.reason is Reason.CONTAINER_NOT_STARTED and not desired.evidence.has_started:
+            return None  # an event will tell of the start; before it nothing can be registered
+        try:
+            return await self._converge(record, desired, desired.target)
+        except _OvertakenError:
+            return 0.0
+        except TransientError as error:
+            return self._failed(record, OutcomeKind.FAILING, error, error.retry_after)
+        except AuthError as error:
+            return self._failed(record, OutcomeKind.AUTH_FAILED, error, None)
+        except RegistryError as error:
+            return self._failed(record, OutcomeKind.REJECTED, error, AFTER_REJECTION)
+
+    def unclaim_all(self, record: PodRecord) -> None:
+        """Let go of every instance of the pod, and wake those that waited for one."""
+        for key in record.instances:
+            for uid in self.instances.unclaim(key, record.uid):
+                self._wake(uid)
+        record.current, record.older, record.matched_life, record.acknowledged = None, (), None, None
+
+    def wake_rivals(self, record: PodRecord) -> None:
+        """Wake the pods that claim an instance of this one too: who owns it may have changed."""
+        for key in record.instances:
+            held = self.instances.get(key)
+            for uid in (held.claimants if held is not None else set()) - {record.uid}:
+                self._wake(uid)
+
+    # --- finding ---------------------------------------------------------------------------
+
+    async def _converge(self, record: PodRecord, desired: Desired, target: Target) -> float | None:
+        for _ in range(3):
+            if self._rematch_due(record):
+                refused = await self._rematch(record, desired, target)
+                if refused is not None:
+                    self._tell(record, OutcomeKind.CONFLICT, refused.message, instances=refused.instances)
+                    return self._look_again(record)
+            try:
+                return await self._write_all(record, desired)
+            except _UnclearError:
+                self._demand(record)
+        return self._failed(record, OutcomeKind.FAILING, _unclear_error(), None)
+
+    def _rematch_due(self, record: PodRecord) -> bool:
+        unknown = any(held is None or held.status is None for held in map(self.instances.get, record.instances))
+        if self._keeps(record.desired):
+            return unknown or not record.instances
+        return unknown or record.rematch_due
+
+    def _keeps(self, desired: Desired) -> bool:
+        """Whether the pod keeps what was matched before: while nothing of it runs it may have no IP to match by."""
+        return desired.ended or desired.evidence is None or not desired.evidence.running
+
+    async def _rematch(self, record: PodRecord, desired: Desired, target: Target) -> Refused | None:
+        """Match against a listing that is new enough, and claim what fits."""
+        asked = record.wanted_at
+        listing = await self.directory.listing(target, max(asked, _just_after(record.judged_at)))
+        if record.desired is not desired:
+            raise _OvertakenError
+        record.judged_at = listing.asked_at
+        if record.instances and self._keeps(desired):
+            self._refresh(record, listing)
+            return None
+        result = self._match(record, desired, target, listing)
+        match result:
+            case Refused():
+                return result
+            case NoneFound():
+                self.unclaim_all(record)
+            case Matched():
+                self._adopt(record, desired, target, result, listing)
+        return None
+
+    def _match(self, record: PodRecord, desired: Desired, target: Target, listing: Listing) -> Matched | Refused | NoneFound:
+        assert desired.evidence is not None  # noqa: S101 - deliver() has seen to it
+        if desired.ended and self._has_successor(desired.pod):
+            return NoneFound()
+        around = Circumstances(
+            age=_now() - record.life_since,
+            gone=desired.ended,
+            predecessors=frozenset(self._predecessor_ips(target)),
+            trust_ids=self._trust_ids,
+        )
+        return match(target, desired.evidence, listing.instances, around)
+
+    def _predecessor_ips(self, target: Target) -> Iterator[str]:
+        if target.instance_id is not None:
+            for held in self.instances:
+                if held.key.instance_id == target.instance_id and held.key.tenant == target.tenant:
+                    yield from held.ips
+
+    def _has_successor(self, pod: PodRef) -> bool:
+        """Whether another live pod bears the name: what fits the name may be the successor's."""
+        return any(
+            other.desired.pod.name == pod.name and other.desired.pod.namespace == pod.namespace and not other.desired.gone
+            for other in self._records
+            if other.uid != pod.uid
+        )
+
+    def _refresh(self, record: PodRecord, listing: Listing) -> None:
+        """Look what became of the instances that the pod holds, without matching anew."""
+        statuses = {found.instance_id: found.status for found in listing.instances}
+        for key in record.instances:
+            held = self.instances.get(key)
+            if key.instance_id not in statuses:
+                self._abandon(record, key)
+            elif held is not None:
+                held.learn(Reading(statuses[key.instance_id], listing.asked_at))
+
+    def _adopt(self, record: PodRecord, desired: Desired, target: Target, found: Matched, listing: Listing) -> None:
+        keys = {one.instance_id: InstanceKey(target.tenant, one.service_id, one.instance_id) for one in found.all}
+        for key in set(record.instances) - set(keys.values()):
+            for uid in self.instances.unclaim(key, record.uid):
+                self._wake(uid)
+        for one in found.all:
+            held = self._claim(record, desired, keys[one.instance_id])
+            held.learn(Reading(one.status, listing.asked_at))
+        record.current = keys[found.current.instance_id] if found.current is not None else None
+        record.older = tuple(keys[one.instance_id] for one in found.older)
+        record.matched_life = desired.evidence.life if desired.evidence is not None else None
+
+    def _claim(self, record: PodRecord, desired: Desired, key: InstanceKey) -> Held:
+        known = self.instances.get(key)
+        before = known.owner if known is not None else None
+        others = known.claimants - {record.uid} if known is not None else set()
+        rivals = [other.desired for other in map(self._records.get, others) if other is not None]
+        held = self.instances.claim(key, desired, rivals)
+        if before is not None and before != held.owner:
+            self._wake(before)
+        return held
+
+    # --- writing ---------------------------------------------------------------------------
+
+    async def _write_all(self, record: PodRecord, desired: Desired) -> float | None:
+        assert desired.status is not None  # noqa: S101 - deliver() has seen to it
+        written, lost = 0, []
+        for key, status in self._plan(record, desired.status):
+            held = self._claim(record, desired, key)
+            if held.owner != record.uid:
+                lost.append(held)
+            elif await self._write(record, desired, held, status):
+                written += 1
+        if lost and not desired.gone:
+            self._tell_lost(record, lost[0])
+            return self._look_again(record)
+        return self._arrived(record, desired, written)
+
+    def _plan(self, record: PodRecord, status: InstanceStatus) -> list[tuple[InstanceKey, InstanceStatus]]:
+        """UP is for the present life's instance only, and then the older ones get DOWN; every other status goes to all.
+
+        Older ones alone are left as they are while the pod is Ready: an SDK that keeps its id registers under the old
+        timestamp, so what looks like a leftover may be the live instance. The lease will tell.
+        """
+        if status is not InstanceStatus.UP:
+            return [(key, status) for key in record.instances]
+        if record.current is None:
+            return []
+        return [*((key, InstanceStatus.DOWN) for key in record.older), (record.current, status)]
+
+    async def _write(self, record: PodRecord, desired: Desired, held: Held, status: InstanceStatus) -> bool:
+        """Write one status if it differs. Returns whether it was written."""
+        async with held.lock:
+            if record.desired is not desired and record.desired.status is not desired.status:
+                raise _OvertakenError
+            if held.owner != record.uid or held.status == status:
+                return False
+            if held.status is None:
+                raise _UnclearError
+            before, held.status = held.status, None
+            try:
+                await self._registry.write_status(held.key.tenant, held.key.service_id, held.key.instance_id, status)
+            except NotFoundError:
+                self._abandon(record, held.key)
+                raise _UnclearError from None
+            except RegistryError as error:
+                held.status = None if error.maybe_applied else before
+                raise
+            finally:
+                held.touched_at = _now()
+            held.status = status
+        return True
+
+    def _abandon(self, record: PodRecord, key: InstanceKey) -> None:
+        """The instance is not there any more."""
+        for uid in self.instances.unclaim(key, record.uid):
+            self._wake(uid)
+        record.current = None if record.current == key else record.current
+        record.older = tuple(other for other in record.older if other != key)
+
+    # --- telling ---------------------------------------------------------------------------
+
+    def _arrived(self, record: PodRecord, desired: Desired, written: int) -> float | None:
+        record.attempts = 0
+        record.acknowledged = desired.status if record.instances else None
+        if record.current is None and not self._is_ending(desired):
+            return self._missing(record, desired, written)
+        if record.told is OutcomeKind.NOT_FOUND:
+            self._tell(record, OutcomeKind.DELIVERED, self._delivered_text(record, desired, written), written=written)
+        else:
+            self._tell_delivered(record, desired, written)
+        return self._while_gone(record) if desired.gone else None
+
+    def _tell_delivered(self, record: PodRecord, desired: Desired, written: int) -> None:
+        """Worth a word: a write, or the end of a trouble."""
+        if written or record.told not in (None, OutcomeKind.DELIVERED, OutcomeKind.NOT_FOUND):
+            self._tell(record, OutcomeKind.DELIVERED, self._delivered_text(record, desired, written), written=written)
+        elif record.told is None:
+            record.told = OutcomeKind.DELIVERED
+
+    def _missing(self, record: PodRecord, desired: Desired, written: int) -> float | None:
+        """No instance of the present life: no failure, but one to look for."""
+        self._tell_delivered(record, desired, written)
+        if record.ready_since is not None and _now() - record.ready_since >= MISSING_AFTER:
+            where = desired.target.where if desired.target is not None else ""
+            text = (
+                f"the pod has been Ready for {MISSING_AFTER:g} s, but service {where} has no instance of it; "
+                f"check that its SDK registers there, and the annotations"
+            )
+            self._tell(record, OutcomeKind.NOT_FOUND, text)
+        if desired.evidence is not None and not desired.evidence.running and desired.status is not InstanceStatus.UP:
+            return None
+        return self._look_again(record)
+
+    def _look_again(self, record: PodRecord) -> float:
+        """Seconds until the next look: short in the window after a start, else with the resync."""
+        in_window = _now() - record.life_since < self._timing.registration_window
+        delay = POLL if in_window else self._timing.resync_interval * self._chance.uniform(1 - JITTER, 1 + JITTER)
+        delay = min(delay, self._timing.resync_interval)
+        record.wanted_at = _now() + delay * (1 - POLL_SHARE)
+        return delay
+
+    def _failed(self, record: PodRecord, kind: OutcomeKind, error: RegistryError, retry_after: float | None) -> float | None:
+        if record.gone_since is not None and _now() - record.gone_since >= GIVE_UP_AFTER:
+            self.retire(record, self._failure_text(record, error))
+            return None
+        self._reporter.retried()
+        self._tell(record, kind, self._failure_text(record, error), code=error.code)
+        self._demand(record)
+        return record.backoff(retry_after, self._chance)
+
+    def _tell_lost(self, record: PodRecord, held: Held) -> None:
+        owner = self._records.get(held.owner) if held.owner is not None else None
+        whose = f"pod {owner.desired.pod}" if owner is not None else "another pod"
+        text = f"instance {held.key.instance_id} is claimed by {whose} too, which is Ready or newer, so it decides its status"
+        self._tell(record, OutcomeKind.CONFLICT, text, instances=(held.key.instance_id,))
+
+    def _tell(
+        self,
+        record: PodRecord,
+        kind: OutcomeKind,
+        text: str,
+        *,
+        code: str = "",
+        written: int = 0,
+        instances: tuple[str, ...] = (),
+    ) -> None:
+        """Report a change of outcome; the same again is told for writes only."""
+        same = record.told is kind and (record.told_text == text or kind is OutcomeKind.FAILING)
+        record.told, record.told_text = kind, text
+        if same and not written:
+            return
+        desired = record.desired
+        outcome = Outcome(
+            pod=desired.pod,
+            kind=kind,
+            status=desired.status,
+            message=text,
+            instances=instances or tuple(key.instance_id for key in record.instances),
+            code=code,
+            latency=self._latency(desired) if written else None,
+            written=written,
+        )
+        self._reporter.outcome(outcome)
+
+    def _latency(self, desired: Desired) -> float | None:
+        return max(0.0, self._wall_clock() - desired.changed_at) if desired.changed_at is not None else None
+
+    def _delivered_text(self, record: PodRecord, desired: Desired, written: int) -> str:
+        names = ", ".join(key.instance_id for key in record.instances) or "no instance"
+        return f"{names}: {desired.status} ({desired.message})" + ("" if written else ", as it was already")
+
+    def _failure_text(self, record: PodRecord, error: RegistryError) -> str:
+        desired = record.desired
+        where = desired.target.where if desired.target is not None else ""
+        names = ", ".join(key.instance_id for key in record.instances) or "the pod's instance"
+        return f"cannot set {desired.status} for {names} of service {where}: {error}"
+
+    # --- ending ----------------------------------------------------------------------------
+
+    def _is_ending(self, desired: Desired) -> bool:
+        return desired.ended or desired.reason is Reason.POD_TERMINATING
+
+    def _is_over(self, record: PodRecord) -> bool:
+        if record.gone_since is None:
+            return False
+        settled = record.told in (None, OutcomeKind.DELIVERED)
+        return settled and _now() - record.gone_since >= GONE_FOR
+
+    def _while_gone(self, record: PodRecord) -> float | None:
+        """A gone pod is looked at with the resync for a while: its SDK may have registered late."""
+        elapsed = _now() - (record.gone_since if record.gone_since is not None else _now())
+        self._demand(record)
+        return max(0.0, min(self._timing.resync_interval, GONE_FOR - elapsed))
+
+    def retire(self, record: PodRecord, why: str = "") -> None:
+        """Forget a pod that is gone."""
+        if why:
+            self._tell(record, OutcomeKind.ABANDONED, f"{why}; given up {GIVE_UP_AFTER:g} s after the pod went")
+        self.unclaim_all(record)
+        self._records.remove(record.uid)
+        self._reporter.forget(record.desired.pod)
+
+    def _release(self, record: PodRecord) -> None:
+        """The pod is not ours to judge (any more): let go without a write."""
+        self.unclaim_all(record)
+        desired = record.desired
+        if desired.reason is Reason.INVALID:
+            self._tell(record, OutcomeKind.INVALID, desired.message)
+            return
+        self._tell(record, OutcomeKind.RELEASED, desired.message)
+        self._records.remove(record.uid)
+        self._reporter.forget(desired.pod)
+
+    def _demand(self, record: PodRecord) -> None:
+        """Only a listing asked for from now on will do."""
+        record.wanted_at = _now()
+
+
+def _unclear_error() -> TransientError:
+    return TransientError("unclear", "the instance changes faster than it can be read")
+
+
+def _just_after(moment: float) -> float:
+    return moment + 1e-6
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

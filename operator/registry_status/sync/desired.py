@@ -1,0 +1,122 @@
+"""What is remembered of each pod between its events: the newest desired status and how far its delivery has come."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from registry_status.model import Desired, InstanceStatus, OutcomeKind
+from registry_status.sync.instances import InstanceKey
+
+BACKOFF_FIRST = 0.2
+BACKOFF_MOST = 30.0
+
+
+@dataclass(slots=True)
+class PodRecord:
+    """One pod. All times are loop times."""
+
+    desired: Desired
+    since: float
+    """When the desired status became what it is."""
+    life_since: float
+    """When the main container's present life was first seen."""
+    ready_since: float | None = None
+    gone_since: float | None = None
+    current: InstanceKey | None = None
+    """The instance of the present life."""
+    older: tuple[InstanceKey, ...] = ()
+    """Instances that earlier lives left behind."""
+    matched_life: tuple[int, float | None] | None = None
+    """The life for which instances were last matched."""
+    wanted_at: float = 0.0
+    """How old a listing may be that is matched against."""
+    judged_at: float = float("-inf")
+    """The age of the listing that was matched against last."""
+    attempts: int = 0
+    """Failures in a row since the desired status last changed."""
+    told: OutcomeKind | None = None
+    """The outcome that was reported last."""
+    told_text: str = ""
+    acknowledged: InstanceStatus | None = None
+    """What the registry is known to say of every instance of the pod."""
+
+    @property
+    def uid(self) -> str:
+        """The pod's uid."""
+        return self.desired.pod.uid
+
+    @property
+    def instances(self) -> tuple[InstanceKey, ...]:
+        """Every instance matched to the pod."""
+        return (self.current, *self.older) if self.current is not None else self.older
+
+    @property
+    def rematch_due(self) -> bool:
+        """Whether the instances must be looked for: none found yet, or the container was restarted since."""
+        if not self.instances:
+            return True
+        evidence = self.desired.evidence
+        return self.current is None or (evidence is not None and evidence.running and self.matched_life != evidence.life)
+
+    def take(self, desired: Desired, now: float) -> bool:
+        """Store a newer observation. Returns whether there may be something to do."""
+        before, self.desired = self.desired, desired
+        changed = (before.status, before.auto, before.ended, before.gone) != (
+            desired.status, desired.auto, desired.ended, desired.gone
+        )  # fmt: skip
+        if _life(before) != _life(desired):
+            self.life_since, self.ready_since = now, None
+            changed = True
+        if changed:
+            self.since, self.attempts = now, 0
+        if desired.status is not InstanceStatus.UP:
+            self.ready_since = None
+        elif self.ready_since is None:
+            self.ready_since = now
+        if desired.gone and self.gone_since is None:
+            self.gone_since = now
+        if changed or self.rematch_due:
+            self.wanted_at = now
+        return changed or self.rematch_due
+
+    def backoff(self, least: float | None, chance: random.Random) -> float:
+        """Seconds until the next attempt: doubling with full jitter, never less than the registry asked for."""
+        self.attempts += 1
+        most = min(BACKOFF_MOST, BACKOFF_FIRST * 2.0 ** min(self.attempts - 1, 16))
+        return max(chance.uniform(0, most), least or 0.0)
+
+
+def _life(desired: Desired) -> tuple[int, float | None] | None:
+    return desired.evidence.life if desired.evidence is not None else None
+
+
+@dataclass(slots=True)
+class PodRecords:
+    """All pods that are tracked, by uid."""
+
+    _records: dict[str, PodRecord] = field(default_factory=dict)
+
+    def __contains__(self, uid: object) -> bool:
+        return uid in self._records
+
+    def __iter__(self) -> Iterator[PodRecord]:
+        return iter(list(self._records.values()))
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def get(self, uid: str) -> PodRecord | None:
+        """The pod's record if it is tracked."""
+        return self._records.get(uid)
+
+    def add(self, desired: Desired, now: float) -> PodRecord:
+        """Begin to track a pod."""
+        record = PodRecord(desired=desired, since=now, life_since=now, wanted_at=now)
+        record.ready_since = now if desired.status is InstanceStatus.UP else None
+        record.gone_since = now if desired.gone else None
+        self._records[record.uid] = record
+        return record
+
+    def remove(self, uid: str) -> None:
+        """Track the pod no more."""
+        self._records.pop(uid, None)

@@ -1,0 +1,86 @@
+"""Finding services and listing their instances, with reads shared among all pods that ask."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from registry_status.model import ServiceName, Target, Tenant
+from registry_status.registry.base import Instance, NotFoundError, Registry, Service
+from registry_status.sync.fresh import Fresh, Reading
+
+VERSION_AGE = 10.0
+"""Seconds for which the id that a version was found under is good."""
+SERVICES_AGE = 0.9
+"""Seconds for which a list of services, or "no such service", is good: an SDK may register one at any moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A service's instances, of all its versions where no version was named; as of `asked_at` (loop time)."""
+
+    instances: Sequence[Instance]
+    asked_at: float
+
+
+class Directory:
+    """Answers which instances a target's service has."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._instances: Fresh[tuple[Tenant, str], Sequence[Instance]] = Fresh(self._list_instances)
+        self._services: Fresh[Tenant, Sequence[Service]] = Fresh(registry.list_services)
+        self._versions: Fresh[tuple[Tenant, ServiceName], str | None] = Fresh(self._find_version)
+
+    async def listing(self, target: Target, not_before: float) -> Listing:
+        """List the instances that the target's service has, no older than `not_before`. May raise any `RegistryError`."""
+        ids = await self.service_ids(target)
+        readings = await asyncio.gather(*(self._instances.get((target.tenant, found), not_before) for found in ids))
+        return Listing(
+            instances=[found for reading in readings for found in reading.value],
+            asked_at=min((reading.asked_at for reading in readings), default=_now()),
+        )
+
+    async def services(self, tenant: Tenant, not_before: float) -> Reading[Sequence[Service]]:
+        """All services of a tenant."""
+        return await self._services.get(tenant, not_before)
+
+    async def service_ids(self, target: Target) -> Sequence[str]:
+        """The ids that the target's service has; none while it is not registered."""
+        if target.service_id is not None:
+            return (target.service_id,)
+        if target.service is None:
+            return ()
+        if target.service.version is not None:
+            return await self._version(target.tenant, target.service)
+        listed = await self.services(target.tenant, _now() - SERVICES_AGE)
+        return tuple(found.service_id for found in listed.value if _bears(found, target.service))
+
+    async def _version(self, tenant: Tenant, service: ServiceName) -> Sequence[str]:
+        key = (tenant, service)
+        found = (await self._versions.get(key, _now() - VERSION_AGE)).value
+        if found is None:
+            found = (await self._versions.get(key, _now() - SERVICES_AGE)).value
+        return (found,) if found is not None else ()
+
+    async def aclose(self) -> None:
+        """End the reads under way."""
+        await asyncio.gather(self._instances.aclose(), self._services.aclose(), self._versions.aclose())
+
+    async def _list_instances(self, key: tuple[Tenant, str]) -> Sequence[Instance]:
+        """A service that is not there has no instances: its first one creates it."""
+        try:
+            return await self._registry.list_instances(*key)
+        except NotFoundError:
+            return ()
+
+    async def _find_version(self, key: tuple[Tenant, ServiceName]) -> str | None:
+        tenant, service = key
+        return await self._registry.find_service(tenant, service, service.version or "")
+
+
+def _bears(found: Service, wanted: ServiceName) -> bool:
+    return (found.app, found.name, found.environment) == (wanted.app, wanted.name, wanted.environment)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

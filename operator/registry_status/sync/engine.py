@@ -1,0 +1,134 @@
+"""The middle of the operator: takes what pods say, keeps what is wanted, and sets workers on what is to be done."""
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from registry_status.model import Desired, InstanceStatus, PodRef, Reason
+from registry_status.registry.base import Registry
+from registry_status.sync.delivery import Delivery, Reporter, Timing
+from registry_status.sync.desired import PodRecord, PodRecords
+from registry_status.sync.worker import KeyedWorkers
+
+
+class Engine:
+    """Turns observations into deliveries.
+
+    It begins held: until `start_writing` nothing is asked of the registry, so that a partial list of pods writes nothing.
+    `take` and `vanish` do no I/O and return at once.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        reporter: Reporter,
+        *,
+        timing: Timing | None = None,
+        trust_ids: bool = False,
+        chance: random.Random | None = None,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._records = PodRecords()
+        self._workers = KeyedWorkers(self._deliver)
+        self._workers.hold()
+        self._delivery = Delivery(
+            registry,
+            self._records,
+            reporter,
+            self._workers.wake,
+            timing=timing or Timing(),
+            trust_ids=trust_ids,
+            chance=chance,
+            wall_clock=wall_clock,
+        )
+
+    def __contains__(self, uid: object) -> bool:
+        return uid in self._records
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def pods(self) -> Sequence[PodRef]:
+        """All pods that are tracked and not gone."""
+        return [record.desired.pod for record in self._records if not record.desired.gone]
+
+    @property
+    def queued(self) -> int:
+        """How many pods are being worked on now."""
+        return self._workers.busy
+
+    def desired_counts(self) -> Mapping[InstanceStatus, int]:
+        """How many pods call for each status."""
+        return Counter(record.desired.status for record in self._records if record.desired.status is not None)
+
+    def acknowledged_counts(self) -> Mapping[InstanceStatus, int]:
+        """For how many pods the registry is known to say each status."""
+        return Counter(record.acknowledged for record in self._records if record.acknowledged is not None)
+
+    def take(self, desired: Desired, *, deleted: bool = False) -> None:
+        """Take an observation of a pod: the newest, since events of one pod come in order."""
+        record = self._records.get(desired.pod.uid)
+        if record is None:
+            self._begin(desired, deleted=deleted)
+        elif not desired.managed and deleted:
+            self._end(record)
+        else:
+            self._continue(record, desired)
+
+    def vanish(self, uid: str) -> None:
+        """A tracked pod is missing from a complete list: it went while nobody watched."""
+        record = self._records.get(uid)
+        if record is None or record.desired.gone:
+            return
+        if not record.desired.managed:
+            self._end(record)
+            return
+        message = "the pod is not listed any more"
+        self.take(replace(record.desired, status=InstanceStatus.DOWN, reason=Reason.POD_GONE, message=message, auto=False))
+
+    def start_writing(self) -> None:
+        """All pods have been listed (and we lead): compare with the registry and write the differences."""
+        now = _now()
+        for record in self._records:
+            record.wanted_at = now
+        self._workers.release()
+
+    def stop_writing(self) -> None:
+        """Start nothing new."""
+        self._workers.hold()
+
+    async def drain(self, timeout: float) -> bool:
+        """Finish what runs, at most `timeout` seconds. Returns whether all of it was finished."""
+        self._workers.hold()
+        finished = await self._workers.drain(timeout)
+        await self._delivery.directory.aclose()
+        return finished
+
+    async def _deliver(self, uid: str) -> float | None:
+        return await self._delivery.deliver(uid)
+
+    def _begin(self, desired: Desired, *, deleted: bool) -> None:
+        """A pod that is not tracked yet. One that is gone already, or not ours, is not worth it."""
+        if deleted or not (desired.managed or desired.reason is Reason.INVALID):
+            return
+        self._records.add(desired, _now())
+        self._workers.wake(desired.pod.uid)
+
+    def _continue(self, record: PodRecord, desired: Desired) -> None:
+        moved = desired.target is not None and not desired.target.same_place(record.desired.target)
+        if moved:
+            self._delivery.unclaim_all(record)
+        released = not desired.managed and (record.desired.managed or record.desired.message != desired.message)
+        if record.take(desired, _now()) or moved or released:
+            self._delivery.wake_rivals(record)
+            self._workers.wake(record.uid)
+
+    def _end(self, record: PodRecord) -> None:
+        self._delivery.retire(record)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

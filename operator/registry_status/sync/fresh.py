@@ -1,0 +1,64 @@
+"""Reads that are shared: one at a time for each key, however many ask, and each caller says how old an answer may be."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading(Generic[Value]):
+    """What was read, and the loop time at which it was asked for: it is no older than that."""
+
+    value: Value
+    asked_at: float
+
+
+class Fresh(Generic[Key, Value]):
+    """Runs `read` for a key unless an answer at least as young as wanted is there or under way."""
+
+    def __init__(self, read: Callable[[Key], Awaitable[Value]]) -> None:
+        self._read = read
+        self._last: dict[Key, Reading[Value]] = {}
+        self._under_way: dict[Key, tuple[float, asyncio.Task[Reading[Value]]]] = {}
+
+    async def get(self, key: Key, not_before: float) -> Reading[Value]:
+        """The value as of `not_before` (loop time) or later. Raises what `read` raises."""
+        while True:
+            last = self._last.get(key)
+            if last is not None and last.asked_at >= not_before:
+                return last
+            asked_at, task = self._under_way.get(key) or self._start(key)
+            if asked_at >= not_before:
+                return await asyncio.shield(task)
+            await asyncio.wait([task])
+
+    def forget(self, key: Key) -> None:
+        """Drop what is remembered of a key that nobody needs any more."""
+        self._last.pop(key, None)
+
+    async def aclose(self) -> None:
+        """End the reads under way."""
+        tasks = [task for _, task in self._under_way.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _start(self, key: Key) -> tuple[float, asyncio.Task[Reading[Value]]]:
+        asked_at = asyncio.get_running_loop().time()
+        task = asyncio.create_task(self._fetch(key, asked_at))
+        task.add_done_callback(lambda done: self._finish(key, done))
+        self._under_way[key] = asked_at, task
+        return asked_at, task
+
+    async def _fetch(self, key: Key, asked_at: float) -> Reading[Value]:
+        return Reading(await self._read(key), asked_at)
+
+    def _finish(self, key: Key, task: asyncio.Task[Reading[Value]]) -> None:
+        del self._under_way[key]
+        # Asking for the exception marks it as seen, also where every waiter has gone.
+        if not task.cancelled() and task.exception() is None:
+            self._last[key] = task.result()

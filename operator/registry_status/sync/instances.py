@@ -1,0 +1,80 @@
+"""What is known of each instance in use: its actual status, whose it is, and a lock that puts its writes in a row."""
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from registry_status.model import Desired, InstanceStatus, Tenant
+from registry_status.sync.fresh import Reading
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceKey:
+    """An instance's full address in the registry."""
+
+    tenant: Tenant
+    service_id: str
+    instance_id: str
+
+
+@dataclass(slots=True)
+class Held:
+    """An instance that at least one pod claims."""
+
+    key: InstanceKey
+    status: str | None = None
+    """What the registry says; None while that is not known (never read, or a write of unclear outcome)."""
+    touched_at: float = float("-inf")
+    """Loop time of the last write's end: a reading asked for earlier says nothing about it."""
+    owner: str | None = None
+    """The uid of the pod whose status counts."""
+    claimants: set[str] = field(default_factory=set)
+    ips: set[str] = field(default_factory=set)
+    """Of every pod of this cluster that has claimed it: registering a live id again keeps old endpoints."""
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def learn(self, reading: Reading[str]) -> None:
+        """Take over a status that was read, unless a write is under way or came later."""
+        if not self.lock.locked() and reading.asked_at >= self.touched_at:
+            self.status = reading.value
+
+
+class Instances:
+    """All instances held. Two live pods that claim one are judged here: the Ready one owns it, else the newer."""
+
+    def __init__(self) -> None:
+        self._held: dict[InstanceKey, Held] = {}
+
+    def __iter__(self) -> Iterator[Held]:
+        return iter(self._held.values())
+
+    def get(self, key: InstanceKey) -> Held | None:
+        """The instance if any pod claims it."""
+        return self._held.get(key)
+
+    def claim(self, key: InstanceKey, pod: Desired, rivals: Iterable[Desired]) -> Held:
+        """Claim an instance for a pod; `rivals` are its other claimants as they are now. Look at `owner` for the verdict."""
+        held = self._held.setdefault(key, Held(key))
+        held.claimants.add(pod.pod.uid)
+        held.ips.update(pod.evidence.ips if pod.evidence else ())
+        held.owner = max((pod, *rivals), key=_strength).pod.uid
+        return held
+
+    def unclaim(self, key: InstanceKey, uid: str) -> set[str]:
+        """Give up a claim; returns the uids of those who still claim the instance."""
+        held = self._held.get(key)
+        if held is None:
+            return set()
+        held.claimants.discard(uid)
+        if not held.claimants:
+            del self._held[key]
+        elif held.owner == uid:
+            held.owner = None
+        return set(held.claimants)
+
+
+def _strength(pod: Desired) -> tuple[bool, bool, bool, float, str]:
+    """Who owns an instance that several pods claim: a managed one, not gone, Ready, the newer."""
+    created = pod.evidence.created_at if pod.evidence is not None else None
+    ready = pod.status is InstanceStatus.UP
+    return pod.managed, not pod.gone, ready, created or 0.0, pod.pod.uid

@@ -1,0 +1,208 @@
+"""Which registered instances are a pod's own: DESIGN section 4 as a pure function.
+
+To write a status to somebody else's instance is the worst that this operator could do. So an instance is taken only for
+evidence, and whatever speaks against it wins.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from urllib.parse import urlsplit
+
+from registry_status.model import Evidence, MatchMode, Target
+from registry_status.registry.base import Instance
+
+REGISTRATION_SLACK = 5.0
+"""Seconds by which a registration may seem to precede the start of the container that made it: two machines' clocks."""
+LISTED = 5
+"""How many candidates a refusal names."""
+
+
+class Grade(IntEnum):
+    """The strongest evidence found, weakest first."""
+
+    NONE = 0
+    POD_NAME = 1
+    HOST_NAME = 2
+    ENDPOINT = 3
+    POD_UID = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """The pod's instances: `current` belongs to the container's present life, `older` are earlier lives' leftovers."""
+
+    current: Instance | None
+    older: tuple[Instance, ...] = ()
+
+    @property
+    def all(self) -> tuple[Instance, ...]:
+        """Every instance of the pod."""
+        return (self.current, *self.older) if self.current is not None else self.older
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """There are instances, but to take one of them would be a guess."""
+
+    message: str
+    instances: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NoneFound:
+    """No instance is the pod's (yet)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What the operator knows beside pod and registry.
+
+    `age`: seconds for which it has watched the container's present life. `predecessors`: IPs of pods of this cluster that
+    held the annotated id before, since registering a live id again keeps the endpoints of the one before. `trust_ids`: the
+    setting that waives the evidence for annotated ids. `gone`: the pod is gone, so its IP or its name may already be
+    another's: endpoint and name must both agree.
+    """
+
+    age: float = 0.0
+    gone: bool = False
+    predecessors: frozenset[str] = frozenset()
+    trust_ids: bool = False
+
+
+def match(
+    target: Target, pod: Evidence, instances: Sequence[Instance], around: Circumstances | None = None
+) -> Matched | Refused | NoneFound:
+    """Find the pod's own among a service's instances."""
+    around = around or Circumstances()
+    if target.instance_id is not None or target.pending:
+        return _by_id(target, pod, instances, around)
+    graded = [(_grade(target.match, pod, found), found) for found in instances]
+    graded = [(grade, found) for grade, found in graded if grade and not _is_ghost(grade, pod, found, around)]
+    if around.gone:
+        graded = [(grade, found) for grade, found in graded if _is_surely(pod, found)]
+    if not graded:
+        return NoneFound()
+    best = max(grade for grade, _ in graded)
+    return _lives(best, pod, [found for grade, found in graded if grade == best], around)
+
+
+def _by_id(
+    target: Target, pod: Evidence, instances: Sequence[Instance], around: Circumstances
+) -> Matched | Refused | NoneFound:
+    found = next((found for found in instances if found.instance_id == target.instance_id), None)
+    if found is None or (around.gone and not _is_surely(pod, found)):
+        return NoneFound()
+    if around.trust_ids or _grade(MatchMode.AUTO, pod, found, around.predecessors):
+        return Matched(current=found)
+    return Refused(
+        f"the annotated instance {_shown(found)} shows nothing that ties it to this pod "
+        f"(IPs {', '.join(pod.ips) or 'none'}, host name {pod.hostnames[0] if pod.hostnames else 'none'}), so it is left alone",
+        (found.instance_id,),
+    )
+
+
+def _grade(mode: MatchMode, pod: Evidence, found: Instance, predecessors: frozenset[str] = frozenset()) -> Grade:
+    """The strongest evidence that this instance is the pod's; NONE where anything speaks against it."""
+    uid = found.properties.get("podUid")
+    if uid and uid != pod.uid:
+        return Grade.NONE
+    if uid and mode in (MatchMode.AUTO, MatchMode.PROPERTY):
+        return Grade.POD_UID
+    endpoint, host, name = _endpoint_agrees(pod, found), _host_agrees(pod, found), _pod_name_agrees(pod, found)
+    match mode:
+        case MatchMode.PROPERTY:
+            return Grade.POD_NAME if name else Grade.NONE
+        case MatchMode.ENDPOINT:
+            return Grade.ENDPOINT if endpoint else Grade.NONE
+        case MatchMode.HOSTNAME:
+            return Grade.HOST_NAME if host else Grade.NONE
+    if endpoint is False and predecessors.intersection(_hosts(found)):
+        endpoint = None
+    if False in (endpoint, host, name):
+        return Grade.NONE
+    return Grade.ENDPOINT if endpoint else Grade.HOST_NAME if host else Grade.POD_NAME if name else Grade.NONE
+
+
+def _endpoint_agrees(pod: Evidence, found: Instance) -> bool | None:
+    """None: pod or instance does not say."""
+    places = [place for place in map(_place, found.endpoints) if place is not None]
+    if not places or not pod.ips:
+        return None
+    if pod.host_ports is None:
+        return any(host in pod.ips for host, _ in places)
+    # On the host's network the IP is every such pod's: only the port tells them apart.
+    if not pod.host_ports:
+        return None if any(host in pod.ips for host, _ in places) else False
+    return any(host in pod.ips and port in pod.host_ports for host, port in places)
+
+
+def _host_agrees(pod: Evidence, found: Instance) -> bool | None:
+    if not found.host_name:
+        return None
+    return found.host_name in pod.hostnames or found.host_name in pod.ips
+
+
+def _pod_name_agrees(pod: Evidence, found: Instance) -> bool | None:
+    name = found.properties.get("podName")
+    return name == pod.name if name else None
+
+
+def _place(endpoint: str) -> tuple[str, int | None] | None:
+    try:
+        url = urlsplit(endpoint)
+        host, port = url.hostname, url.port
+    except ValueError:
+        return None
+    return (host, port) if host else None
+
+
+def _hosts(found: Instance) -> frozenset[str]:
+    return frozenset(place[0] for place in map(_place, found.endpoints) if place is not None)
+
+
+def _is_surely(pod: Evidence, found: Instance) -> bool:
+    """Whether more than one thing ties the instance to this very pod, not to one that took over its IP or its name."""
+    if found.properties.get("podUid") == pod.uid:
+        return True
+    named = _host_agrees(pod, found) or _pod_name_agrees(pod, found)
+    return bool(_endpoint_agrees(pod, found) and named)
+
+
+def _is_ghost(grade: Grade, pod: Evidence, found: Instance, around: Circumstances) -> bool:
+    """Registered before the pod was started: left by another pod that had this IP or name.
+
+    Unless it has outlived its lease since: then somebody keeps it alive, which only this pod can.
+    """
+    if grade is Grade.POD_UID or found.registered_at is None or pod.started_at is None:
+        return False
+    return found.registered_at < pod.started_at and around.age <= found.lease
+
+
+def _is_current(pod: Evidence, found: Instance, around: Circumstances) -> bool:
+    """Made by the main container's present life, as far as times tell."""
+    if pod.container_started_at is None or found.registered_at is None:
+        return True
+    return found.registered_at >= pod.container_started_at - REGISTRATION_SLACK or around.age > found.lease
+
+
+def _lives(grade: Grade, pod: Evidence, mine: list[Instance], around: Circumstances) -> Matched | Refused:
+    """Sort a pod's instances into its present life's and those of lives before."""
+    mine = sorted(mine, key=lambda found: (found.registered_at or 0, found.instance_id), reverse=True)
+    present = [found for found in mine if _is_current(pod, found, around)]
+    if len({frozenset(found.endpoints) for found in present}) > 1:
+        listed = ", ".join(_shown(found) for found in present[:LISTED])
+        more = f" and {len(present) - LISTED} more" if len(present) > LISTED else ""
+        return Refused(
+            f"{len(present)} instances fit this pod equally well: {listed}{more}; "
+            f"tell them apart by the annotation instance-id or a property podUid",
+            tuple(found.instance_id for found in present),
+        )
+    if not present and grade is Grade.POD_UID:
+        present = mine[:1]  # registering a live id again keeps its old timestamp
+    current = present[0] if present else None
+    return Matched(current=current, older=tuple(found for found in mine if found is not current))
+
+
+def _shown(found: Instance) -> str:
+    return f"{found.instance_id} (host {found.host_name or '?'}, {', '.join(found.endpoints[:2]) or 'no endpoint'})"

@@ -1,0 +1,223 @@
+"""The status rules of DESIGN section 3, one row a case; the first rule that matches wins."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from registry_status.config import NotReady, Settings
+from registry_status.model import Desired, InstanceStatus, Reason
+from registry_status.pods.status import desired
+from tests.pods import START, condition, pod, running, terminated, waiting
+
+ASKED = {"service-id": "svc-1"}
+UP, STARTING, OUT, DOWN = InstanceStatus.UP, InstanceStatus.STARTING, InstanceStatus.OUTOFSERVICE, InstanceStatus.DOWN
+GATE = {"conditionType": "registry-status.io/registered"}
+OTHER_GATE = {"conditionType": "example.com/other"}
+
+
+def verdict(raw: dict[str, Any], *, deleted: bool = False, **settings: Any) -> Desired:
+    return desired(raw, Settings(**settings), deleted=deleted)
+
+
+Case = tuple[str, dict[str, Any], InstanceStatus | None, Reason]
+CASES: list[Case] = [
+    # 1
+    ("a pod without annotations is not managed", pod({}), None, Reason.NOT_MANAGED),
+    ("a pod of another class is not managed", pod(ASKED | {"class": "other"}), None, Reason.NOT_MANAGED),
+    ("a paused pod is not written", pod(ASKED | {"paused": "true"}), None, Reason.PAUSED),
+    ("a pod that is not paused is written", pod(ASKED | {"paused": "false"}), UP, Reason.POD_READY),
+    # 2
+    ("phase Succeeded is DOWN", pod(ASKED, ready="False", phase="Succeeded"), DOWN, Reason.POD_FINISHED),
+    ("phase Failed is DOWN", pod(ASKED, ready="False", phase="Failed"), DOWN, Reason.POD_FINISHED),
+    ("finished beats terminating", pod(ASKED, phase="Failed", deleting=True), DOWN, Reason.POD_FINISHED),
+    # 3
+    ("terminating beats Ready", pod(ASKED, deleting=True), DOWN, Reason.POD_TERMINATING),
+    ("terminating has its own status", pod(ASKED | {"terminating-status": "OUTOFSERVICE"}, deleting=True), OUT, Reason.POD_TERMINATING),
+    # 4
+    ("Ready is UP", pod(ASKED), UP, Reason.POD_READY),
+    ("Ready is UP without any container status", pod(ASKED, statuses=[]), UP, Reason.POD_READY),
+    (
+        "waiting for our own gate only is UP",
+        pod(ASKED, ready="False", ready_reason="ReadinessGatesNotReady", containers_ready="True", readinessGates=[GATE]),
+        UP, Reason.POD_READY,
+    ),
+    (
+        "waiting for another gate is not UP",
+        pod(ASKED, ready="False", ready_since=1, ready_reason="ReadinessGatesNotReady", containers_ready="True",
+            readinessGates=[GATE, OTHER_GATE]),
+        STARTING, Reason.CONTAINER_STARTING,
+    ),
+    (
+        "another gate that holds does not matter",
+        pod(ASKED, ready="False", ready_reason="ReadinessGatesNotReady", containers_ready="True",
+            readinessGates=[GATE, OTHER_GATE], conditions=[condition("example.com/other", "True", 3)]),
+        UP, Reason.POD_READY,
+    ),
+    (
+        "our gate without ready containers is not UP",
+        pod(ASKED, ready="False", ready_since=1, ready_reason="ContainersNotReady", containers_ready="False", readinessGates=[GATE]),
+        STARTING, Reason.CONTAINER_STARTING,
+    ),
+    # 5
+    ("Ready=Unknown is a lost node", pod(ASKED, ready="Unknown"), OUT, Reason.NODE_LOST),
+    ("Ready=False over ready containers is a lost node", pod(ASKED, ready="False", containers_ready="True"), OUT, Reason.NODE_LOST),
+    # 6
+    ("an ended container is DOWN", pod(ASKED, ready="False", statuses=[terminated()]), DOWN, Reason.CONTAINER_EXITED),
+    (
+        "waiting after a restart is DOWN",
+        pod(ASKED, ready="False", statuses=[waiting("CrashLoopBackOff", restarts=3)]), DOWN, Reason.CONTAINER_EXITED,
+    ),
+    (
+        "waiting with a last state that ended is DOWN",
+        pod(ASKED, ready="False", statuses=[waiting() | {"lastState": {"terminated": {}}}]), DOWN, Reason.CONTAINER_EXITED,
+    ),
+    # 7
+    ("no container status is STARTING", pod(ASKED, ready="False", statuses=[]), STARTING, Reason.CONTAINER_NOT_STARTED),
+    ("an unscheduled pod is STARTING", pod(ASKED, ready=None, statuses=[], ip=""), STARTING, Reason.CONTAINER_NOT_STARTED),
+    ("a first wait is STARTING", pod(ASKED, ready="False", statuses=[waiting()]), STARTING, Reason.CONTAINER_NOT_STARTED),
+    # 8
+    (
+        "a startup probe under way is STARTING",
+        pod(ASKED, ready="False", ready_since=50, statuses=[running(2, startup_done=False)]), STARTING, Reason.CONTAINER_STARTING,
+    ),
+    ("Ready without a time is STARTING", pod(ASKED, ready="False", ready_since=None), STARTING, Reason.CONTAINER_STARTING),
+    ("no Ready condition is STARTING", pod(ASKED, ready=None), STARTING, Reason.CONTAINER_STARTING),
+    ("not ready since before the start is STARTING", pod(ASKED, ready="False", ready_since=1), STARTING, Reason.CONTAINER_STARTING),
+    ("not ready since the very start is STARTING", pod(ASKED, ready="False", ready_since=2), STARTING, Reason.CONTAINER_STARTING),
+    (
+        "not ready since 5 s after a restart is STARTING",
+        pod(ASKED, ready="False", ready_since=7, statuses=[running(2, restarts=1)]), STARTING, Reason.CONTAINER_STARTING,
+    ),
+    # 9
+    ("not ready since after the first start was ready", pod(ASKED, ready="False", ready_since=3), OUT, Reason.READINESS_LOST),
+    (
+        "not ready since 6 s after a restart was ready",
+        pod(ASKED, ready="False", ready_since=8, statuses=[running(2, restarts=1)]), OUT, Reason.READINESS_LOST,
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("raw", "status", "reason"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_rule(raw: dict[str, Any], status: InstanceStatus | None, reason: Reason) -> None:
+    answer = verdict(raw)
+    assert (answer.status, answer.reason) == (status, reason)
+    assert answer.message
+
+
+def test_a_deleted_pod_is_down_whatever_its_last_state() -> None:
+    assert verdict(pod(ASKED), deleted=True).reason is Reason.POD_GONE
+    assert verdict(pod(ASKED), deleted=True).status is DOWN
+
+
+@pytest.mark.parametrize(
+    ("raw", "setting", "value", "status"),
+    [
+        (pod(ASKED, deleting=True), "terminating_status", OUT, OUT),
+        (pod(ASKED, ready=None), "starting_status", DOWN, DOWN),
+        (pod(ASKED, ready="False"), "not_ready_status", NotReady.DOWN, DOWN),
+        (pod(ASKED, ready="False"), "not_ready_status", NotReady.STARTING, STARTING),
+    ],
+)
+def test_the_global_settings_choose_the_status(
+    raw: dict[str, Any], setting: str, value: object, status: InstanceStatus
+) -> None:
+    assert verdict(raw, **{setting: value}).status is status
+
+
+@pytest.mark.parametrize(
+    ("annotation", "raw"),
+    [
+        ("starting-status", {"ready": None}),
+        ("not-ready-status", {"ready": "False"}),
+        ("terminating-status", {"deleting": True}),
+    ],
+)
+@pytest.mark.parametrize("status", [STARTING, OUT, DOWN])
+def test_an_annotation_chooses_the_status_of_its_pod(annotation: str, raw: dict[str, Any], status: InstanceStatus) -> None:
+    assert verdict(pod(ASKED | {annotation: status.value}, **raw)).status is status
+
+
+def test_a_not_ready_status_left_to_the_operator_is_marked() -> None:
+    assert verdict(pod(ASKED, ready="False")).auto
+    assert not verdict(pod(ASKED | {"not-ready-status": "OUTOFSERVICE"}, ready="False")).auto
+    assert not verdict(pod(ASKED)).auto
+
+
+@pytest.mark.parametrize(
+    ("more", "status"),
+    [
+        ({}, DOWN),  # the first in the spec has ended
+        ({"container": "sidecar"}, STARTING),
+        ({"kubectl.kubernetes.io/default-container": "sidecar"}, STARTING),
+        ({"kubectl.kubernetes.io/default-container": "main", "container": "sidecar"}, STARTING),
+        ({"container": "proxy"}, STARTING),
+    ],
+    ids=["first in the spec", "annotation", "kubectl's annotation", "ours wins over kubectl's", "restartable init container"],
+)
+def test_the_main_container_decides(more: dict[str, str], status: InstanceStatus) -> None:
+    raw = pod(
+        ASKED | more,
+        ready="False",
+        ready_since=1,
+        containers=("main", "sidecar"),
+        statuses=[terminated(), running(name="sidecar")],
+        initContainers=[{"name": "setup"}, {"name": "proxy", "restartPolicy": "Always"}],
+    )
+    raw["status"]["initContainerStatuses"] = [running(name="proxy")]
+    assert verdict(raw).status is status
+
+
+def test_evidence_is_read_from_the_pod() -> None:
+    evidence = verdict(pod(ASKED, hostname="cart-0")).evidence
+    assert evidence is not None
+    assert evidence.ips == ("10.244.0.7",)
+    assert evidence.hostnames == ("cart-0",)
+    assert evidence.host_ports is None
+    assert (evidence.started_at, evidence.container_started_at) == (START, START + 2)
+
+
+def test_on_the_hosts_network_ports_and_the_nodes_name_are_evidence() -> None:
+    raw = pod(ASKED, hostNetwork=True)
+    raw["spec"]["containers"][0]["ports"] = [{"containerPort": 8080}]
+    evidence = verdict(raw).evidence
+    assert evidence is not None
+    assert evidence.host_ports == {8080}
+    assert "node-1" in evidence.hostnames
+
+
+def test_a_mirror_pods_uid_is_its_config_hash() -> None:
+    mirror = {"kubernetes.io/config.mirror": "abc", "kubernetes.io/config.hash": "hash-1"}
+    answer = verdict(pod(ASKED | mirror))
+    assert answer.pod.uid == "uid-1"
+    assert answer.evidence is not None
+    assert answer.evidence.uid == "hash-1"
+
+
+def test_a_long_name_may_be_cut_as_host_name() -> None:
+    name = "a" * 62 + "-" + "b" * 30
+    evidence = verdict(pod(ASKED, name=name)).evidence
+    assert evidence is not None
+    assert set(evidence.hostnames) == {name, name[:64], "a" * 62}
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+PLACES = ["metadata", "metadata.annotations", "spec", "spec.containers", "spec.readinessGates", "spec.initContainers", "status",
+          "status.conditions", "status.containerStatuses", "status.podIPs", "status.startTime", "status.phase", "metadata.deletionTimestamp",
+          "metadata.deletionGracePeriodSeconds"]  # fmt: skip
+
+
+@given(place=st.sampled_from(PLACES), value=JSON, deleted=st.booleans())
+def test_whatever_stands_in_a_pod_there_is_an_answer(place: str, value: object, deleted: bool) -> None:
+    raw = pod(ASKED)
+    *path, last = place.split(".")
+    inner = raw
+    for key in path:
+        inner = inner[key]
+    inner[last] = value
+    assert isinstance(verdict(raw, deleted=deleted), Desired)
