@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint format requirements
+.PHONY: help setup lint format requirements cluster-up cluster-down
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -31,9 +31,17 @@ format: setup ## Format and fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+cluster-up: setup ## Start a cluster (kind or the local one) and say how to reach it
+	@$(BIN)/python -m tests.cluster.cli up
+
+cluster-down: setup ## End the cluster of cluster-up, or one that was left behind
+	@$(BIN)/python -m tests.cluster.cli down
+
 requirements: setup ## Pin the newest allowed versions, with hashes
 	for set in run dev; do \
 	  $(BIN)/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras --no-header --no-emit-options \
 	    --no-emit-index-url --no-emit-find-links $$([ $$set = run ] || echo --extra=dev --constraint=requirements/run.txt) \
 	    --output-file requirements/$$set.txt pyproject.toml; \
 	done
+	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header --no-emit-options \
+	  --no-emit-index-url --no-emit-find-links --output-file requirements/build.txt requirements/build.in

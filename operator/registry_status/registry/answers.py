@@ -1,6 +1,7 @@
 """What the registry's answers mean: pure functions from status, headers and body to values or errors (DESIGN section 5)."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ TRANSIENT = frozenset({"400002", "400100"})
 NO_SCOPE = "no valid resouce scope"
 """The server's own spelling: how it answers for a service that is not there when roles are restricted to services."""
 MAX_RETRY_AFTER = 300.0
+LONGEST_LEASE = 10 * 365 * 24 * 3600
 SHOWN = 200
 
 
@@ -37,7 +39,7 @@ class _Fault:
 
     @property
     def text(self) -> str:
-        return shortened(": ".join(part for part in (self.message, self.detail) if part) or "no message")
+        return shortened(": ".join(part for part in (self.message, self.detail) if part)) or "no message"
 
 
 def check(answer: httpx.Response, address: str) -> None:
@@ -53,16 +55,23 @@ def check_done(answer: httpx.Response, address: str) -> None:
         raise _foreign(answer, address)
 
 
-def instances(answer: httpx.Response, service_id: str, address: str) -> Sequence[Instance]:
-    """The instances of a listing."""
+def check_read(answer: httpx.Response, address: str) -> None:
+    """Check the answer to a read whose content does not matter: 200 with a JSON object that is no error."""
     check(answer, address)
-    return tuple(_instance(entry, service_id) for entry in _entries(answer, "instances", address))
+    _object(answer, address)
+
+
+def instances(answer: httpx.Response, service_id: str, address: str) -> Sequence[Instance]:
+    """The instances of a listing; what has no id cannot be written to, so it is left out."""
+    check(answer, address)
+    listed = (_instance(entry, service_id) for entry in _entries(answer, "instances", address))
+    return tuple(found for found in listed if found.instance_id)
 
 
 def services(answer: httpx.Response, address: str) -> Sequence[Service]:
-    """The services of a listing."""
+    """The services of a listing; what has no id cannot be asked for, so it is left out."""
     check(answer, address)
-    return tuple(_service(entry) for entry in _entries(answer, "services", address))
+    return tuple(found for found in map(_service, _entries(answer, "services", address)) if found.service_id)
 
 
 def service_id(answer: httpx.Response, address: str) -> str:
@@ -93,7 +102,7 @@ def _error(answer: httpx.Response, address: str) -> RegistryError:
         return PermanentError(code, text, address=address)
     if code in TOKEN or answer.status_code == 401:
         return AuthError(code, text, address=address)
-    if code in TRANSIENT or answer.status_code == 429 or answer.status_code >= 500:
+    if code in TRANSIENT or code.startswith("5") or answer.status_code == 429 or answer.status_code >= 500:
         return _transient(code, text, answer, address)
     return PermanentError(code, text, address=address)
 
@@ -103,8 +112,8 @@ def _bare_error(answer: httpx.Response, address: str) -> RegistryError:
     status, code = answer.status_code, f"http-{answer.status_code}"
     text = f"HTTP {status} {answer.reason_phrase}".strip()
     if 300 <= status < 400:
-        to = shortened(answer.headers.get("location", "elsewhere"))
-        return PermanentError(code, f"redirected to {to}; give the registry's own address", address=address)
+        text = f"redirected to {_place(answer.headers.get('location', ''))}; give the registry's own address"
+        return PermanentError(code, text, address=address)
     if status in (404, 405, 403, 431):
         return PermanentError(code, text, address=address)
     if status == 401:
@@ -113,7 +122,7 @@ def _bare_error(answer: httpx.Response, address: str) -> RegistryError:
 
 
 def _transient(code: str, text: str, answer: httpx.Response, address: str) -> TransientError:
-    applied = answer.request.method != "GET" and answer.status_code >= 500
+    applied = answer.request.method != "GET" and not 300 <= answer.status_code < 500
     return TransientError(code, text, address=address, retry_after=_retry_after(answer), maybe_applied=applied)
 
 
@@ -130,18 +139,26 @@ def _foreign(answer: httpx.Response, address: str) -> TransientError:
     return TransientError("foreign-answer", text, address=address, maybe_applied=applied)
 
 
+def _place(location: str) -> str:
+    """Where a redirect leads, without what may be secret in it: a user, a password, a query."""
+    where = re.sub(r"//[^/?#]*@", "//", location)
+    return shortened(re.split(r"[?#]", where)[0]) or "elsewhere"
+
+
 def _fault(answer: httpx.Response) -> _Fault | None:
     try:
-        body = answer.json()
-    except ValueError:
+        body = json.loads(answer.content)
+    except (ValueError, RecursionError):
         return None
-    if not isinstance(body, dict):
+    return _fault_in(body) if isinstance(body, dict) else None
+
+
+def _fault_in(body: Mapping[str, object]) -> _Fault | None:
+    code = body.get("errorCode") or body.get("errCode")
+    if not isinstance(code, str | int) or not re.fullmatch(r"[0-9]{1,8}", str(code)):
         return None
-    code = body.get("errorCode", body.get("errCode"))
-    if not isinstance(code, str | int) or not str(code).isdigit():
-        return None
-    message, detail = body.get("errorMessage", body.get("errMsg", "")), body.get("detail", "")
-    return _Fault(code=str(code)[:8], message=str(message), detail=str(detail or ""))
+    message, detail = body.get("errorMessage") or body.get("errMsg") or "", body.get("detail") or ""
+    return _Fault(code=str(code), message=str(message), detail=str(detail))
 
 
 def _object(answer: httpx.Response, address: str) -> Mapping[str, object]:
@@ -149,14 +166,16 @@ def _object(answer: httpx.Response, address: str) -> Mapping[str, object]:
         body = json.loads(answer.content)
     except (ValueError, RecursionError):
         raise _foreign(answer, address) from None
-    if not isinstance(body, dict):
+    if not isinstance(body, dict) or _fault_in(body) is not None:
         raise _foreign(answer, address)
     return body
 
 
 def _entries(answer: httpx.Response, key: str, address: str) -> Sequence[Mapping[str, object]]:
     """The list under `key`; a listing of nothing may lack it."""
-    listed = _object(answer, address).get(key) or []
+    listed = _object(answer, address).get(key)
+    if listed is None:
+        return []
     if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
         raise _foreign(answer, address)
     return listed
@@ -194,12 +213,13 @@ def _lease(check: object) -> float:
     check = check if isinstance(check, dict) else {}
     interval, times = check.get("interval"), check.get("times")
     if isinstance(interval, int) and isinstance(times, int) and interval > 0 and times >= 0:
-        return float(interval * (times + 1))
+        return float(min(interval * (times + 1), LONGEST_LEASE))
     return 120.0
 
 
 def _seconds(value: object) -> int | None:
-    text = _text(value)
+    """Epoch seconds: a text, though a number is understood too. Without them a ghost could not be told."""
+    text = str(value) if isinstance(value, int) and abs(value) < 10**12 else _text(value)
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 12 else None
 
 

@@ -3,7 +3,7 @@
 The errors sort every answer by what to do about it (DESIGN section 5). They carry the facts; none ever holds a credential.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -90,6 +90,10 @@ class TransientError(RegistryError):
         self.retry_after = retry_after
 
 
+class UnavailableError(TransientError):
+    """No address is fit to be asked, so nothing was sent: wait for `Registry.on_available`."""
+
+
 class Registry(Protocol):
     """A service registry that holds statuses of instances. Every call may raise any `RegistryError`."""
 
@@ -109,10 +113,18 @@ class Registry(Protocol):
         """Set an instance's status. The same status again is pushed to all consumers: compare before you write."""
         ...
 
+    def on_available(self, wake: Callable[[], None]) -> None:
+        """Call `wake` each time that the registry can be asked again after an `UnavailableError`."""
+        ...
+
 
 class RequestObserver(Protocol):
     """Is told of every request to the registry, for metrics."""
 
     def request_finished(self, operation: str, code: str, seconds: float) -> None:
         """`operation` is one of a closed set of names; `code` is `ok` or a `RegistryError.code`."""
+        ...
+
+    def circuit_changed(self, address: str, *, is_open: bool) -> None:
+        """An address is not asked any more, or is asked again."""
         ...

@@ -3,7 +3,8 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from enum import StrEnum
 from types import TracebackType
 from typing import Self, TypeVar
@@ -14,6 +15,7 @@ import httpx
 from registry_status import __version__
 from registry_status.model import InstanceStatus, ServiceName, Tenant
 from registry_status.registry import answers
+from registry_status.registry.addresses import AddressPool
 from registry_status.registry.base import (
     Instance,
     NotFoundError,
@@ -42,6 +44,18 @@ class Operation(StrEnum):
     FIND_SERVICE = "find-service"
     LIST_INSTANCES = "list-instances"
     WRITE_STATUS = "write-status"
+    PROBE = "probe"
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What is sent, whichever address it goes to."""
+
+    operation: Operation
+    method: str
+    path: str
+    query: Mapping[str, str]
+    domain: str
 
 
 class ServiceComb(AbstractAsyncContextManager["ServiceComb"]):
@@ -54,7 +68,7 @@ class ServiceComb(AbstractAsyncContextManager["ServiceComb"]):
 
     def __init__(
         self,
-        address: str,
+        addresses: Sequence[str],
         *,
         request_timeout: float = 5.0,
         connect_timeout: float = 2.0,
@@ -63,64 +77,58 @@ class ServiceComb(AbstractAsyncContextManager["ServiceComb"]):
         transport: httpx.AsyncBaseTransport | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._address = address
         self._observer = observer
         self._clock = clock
         self._slots = asyncio.Semaphore(concurrency)
+        self._addresses = AddressPool(addresses, self._probe, observer, clock)
         self._client = httpx.AsyncClient(
-            base_url=address,
             headers=HEADERS,
             timeout=httpx.Timeout(request_timeout, connect=connect_timeout),
             transport=transport or AiohttpTransport(),
             trust_env=False,
             follow_redirects=False,
         )
-        self._closing = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        await self._closing.enter_async_context(self._client)
+        await self._client.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._closing.aclose()
+        await self._addresses.aclose()
+        await self._client.aclose()
+
+    def on_available(self, wake: Callable[[], None]) -> None:
+        """Call `wake` each time that an address can be asked again after all could not."""
+        self._addresses.on_available(wake)
 
     async def list_services(self, tenant: Tenant) -> Sequence[Service]:
         """All services of the tenant."""
-        return await self._ask(
-            Operation.LIST_SERVICES, "GET", tenant, "microservices", {}, lambda got: answers.services(got, self._address)
-        )
+        return await self._ask(Operation.LIST_SERVICES, "GET", tenant, "microservices", {}, answers.services)
 
     async def find_service(self, tenant: Tenant, service: ServiceName, version: str) -> str | None:
         """The id of one version of a service; None if it is not registered."""
         query = {"type": "microservice", "appId": service.app, "serviceName": service.name, "version": version}
         query |= {"env": service.environment}
         try:
-            return await self._ask(
-                Operation.FIND_SERVICE, "GET", tenant, "existence", query, lambda got: answers.service_id(got, self._address)
-            )
+            return await self._ask(Operation.FIND_SERVICE, "GET", tenant, "existence", query, answers.service_id)
         except NotFoundError:
             return None
 
     async def list_instances(self, tenant: Tenant, service_id: str) -> Sequence[Instance]:
         """All instances of the service. Raises `NotFoundError` for an unknown service."""
         path = f"microservices/{_segment(service_id)}/instances"
-        return await self._ask(
-            Operation.LIST_INSTANCES, "GET", tenant, path, {}, lambda got: answers.instances(got, service_id, self._address)
-        )
+
+        def read(answer: httpx.Response, address: str) -> Sequence[Instance]:
+            return answers.instances(answer, service_id, address)
+
+        return await self._ask(Operation.LIST_INSTANCES, "GET", tenant, path, {}, read)
 
     async def write_status(self, tenant: Tenant, service_id: str, instance_id: str, status: InstanceStatus) -> None:
         """Set an instance's status."""
         path = f"microservices/{_segment(service_id)}/instances/{_segment(instance_id)}/status"
-        await self._ask(
-            Operation.WRITE_STATUS,
-            "PUT",
-            tenant,
-            path,
-            {"value": status.value},
-            lambda got: answers.check_done(got, self._address),
-        )
+        await self._ask(Operation.WRITE_STATUS, "PUT", tenant, path, {"value": status.value}, answers.check_done)
 
     async def _ask(
         self,
@@ -129,35 +137,66 @@ class ServiceComb(AbstractAsyncContextManager["ServiceComb"]):
         tenant: Tenant,
         path: str,
         query: Mapping[str, str],
-        read: Callable[[httpx.Response], Answer],
+        read: Callable[[httpx.Response, str], Answer],
     ) -> Answer:
-        """Send one request, read its answer, and tell the observer how it went."""
+        """Send one request to the best address and read its answer; the address's circuit learns how it went."""
+        request = _Request(operation, method, f"/v4/{_segment(tenant.project)}/registry/{path}", query, tenant.domain)
         async with self._slots:
-            began, code = self._clock(), "ok"
+            address = self._addresses.pick()
             try:
-                return read(await self._send(method, tenant, path, query))
-            except RegistryError as error:
-                code = error.code
+                answer = await self._measured(address.url, request, read)
+            except TransientError as error:
+                self._addresses.failed(address, request.path, error)
                 raise
-            finally:
-                if self._observer is not None:
-                    self._observer.request_finished(operation, code, self._clock() - began)
+            except RegistryError:
+                address.succeeded()
+                raise
+            address.succeeded()
+            return answer
 
-    async def _send(self, method: str, tenant: Tenant, path: str, query: Mapping[str, str]) -> httpx.Response:
-        url = f"/v4/{_segment(tenant.project)}/registry/{path}"
+    async def _probe(self, url: str, path: str) -> None:
+        """Read what failed last, or the list around it; the answer matters only for whether there is one."""
+        listing = path.rpartition("/instances/")[0]
+        request = _Request(Operation.PROBE, "GET", f"{listing}/instances" if listing else path, {}, "default")
+        await self._measured(url, request, answers.check_read)
+
+    async def _measured(self, url: str, request: "_Request", read: Callable[[httpx.Response, str], Answer]) -> Answer:
+        """Tell the observer how long a request took and how it ended."""
+        began, code = self._clock(), "cancelled"
+        try:
+            answer = read(await self._send(url, request), url)
+        except RegistryError as error:
+            code = error.code
+            raise
+        else:
+            code = "ok"
+            return answer
+        finally:
+            if self._observer is not None:
+                self._observer.request_finished(request.operation, code, self._clock() - began)
+
+    async def _send(self, url: str, request: "_Request") -> httpx.Response:
         try:
             return await self._client.request(
-                method, url, params={**query, "noCache": "1"}, headers={"x-domain-name": tenant.domain}
+                request.method,
+                url + request.path,
+                params={**request.query, "noCache": "1"},
+                headers={"x-domain-name": request.domain},
             )
         except httpx.TransportError as error:
-            raise _trouble(error, self._address, writes=method != "GET") from error
+            raise _trouble(error, url, writes=request.method != "GET") from error
+        except httpx.InvalidURL as error:
+            raise PermanentError("bad-path", answers.shortened(str(error)), address=url) from error
 
 
 def _segment(text: str) -> str:
     """One path segment: nothing in it can end the segment or climb out of it."""
-    if text in ("", ".", ".."):
-        raise PermanentError("bad-path", f"{text!r} cannot be an id")
-    return quote(text, safe="")
+    try:
+        if text in ("", ".", ".."):
+            raise PermanentError("bad-path", f"{text!r} cannot be an id")
+        return quote(text, safe="")
+    except UnicodeEncodeError:
+        raise PermanentError("bad-path", f"{answers.shortened(ascii(text))} cannot be an id") from None
 
 
 def _trouble(error: httpx.TransportError, address: str, *, writes: bool) -> RegistryError:

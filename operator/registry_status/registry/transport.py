@@ -1,9 +1,9 @@
 """httpx's API over aiohttp's connections.
 
 httpx stays the interface that the rest of `registry/` and its tests speak; aiohttp underneath costs about a tenth of the
-processor time of httpx's own pool (DESIGN section 5). A transport of our own rather than a ready-made one because three
-things matter here that those do not tell: whether a failed request can have reached the server, one time limit for the
-whole exchange, and a limit to the size of what comes back.
+processor time of httpx's own pool (DESIGN section 5). A transport of our own rather than a ready-made one because four
+things matter here that those do not give: whether a failed request can have reached the server, no request sent twice, one
+time limit for the whole exchange, and a limit to the size of what comes back.
 """
 
 import ssl
@@ -18,6 +18,20 @@ MAX_BODY = 32 * 1024 * 1024
 
 class BodyTooLarge(httpx.ReadError):
     """The answer is larger than any that a registry gives."""
+
+
+class _BrokenError(aiohttp.ClientError):
+    """The connection broke after something was sent, or may have been."""
+
+
+async def _sent_once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Keep aiohttp from repeating a request, PUTs too, whose connection broke: the first one may have taken effect."""
+    try:
+        return await send(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise _BrokenError(str(error)) from error
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
@@ -54,14 +68,14 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             raise httpx.ReadTimeout("no answer in time", request=request) from error
 
     async def _read(self, answer: aiohttp.ClientResponse, request: httpx.Request) -> bytes:
-        if answer.headers.get("Content-Encoding", "identity") != "identity":
-            raise httpx.DecodingError("the answer is compressed, which was not asked for", request=request)
+        if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise httpx.RemoteProtocolError("the answer is compressed, which was not asked for", request=request)
         if not answer.content_length and answer.content_length is not None:
             return b""
-        body = bytearray()
+        body, announced = bytearray(), answer.content_length or 0
         async for chunk in answer.content.iter_any():
             body += chunk
-            if len(body) > self._max_body:
+            if max(len(body), announced) > self._max_body:
                 raise BodyTooLarge(f"the answer is larger than {self._max_body} bytes", request=request)
         return bytes(body)
 
@@ -70,7 +84,11 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             # How many requests run at once is limited by the caller: a pool that queues costs far more (DESIGN section 5).
             connector = aiohttp.TCPConnector(limit=0, ssl=self._verify if self._verify is not None else True)
             self._session = aiohttp.ClientSession(
-                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, auto_decompress=False
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                middlewares=(_sent_once,),
+                trust_env=False,
+                auto_decompress=False,
             )
         return self._session
 
@@ -88,9 +106,9 @@ def _translated(error: aiohttp.ClientError, request: httpx.Request) -> httpx.Tra
             return httpx.ConnectError(str(error.os_error.strerror or error), request=request)
         case aiohttp.ServerTimeoutError():
             return httpx.ReadTimeout("no answer in time", request=request)
-        case aiohttp.ClientOSError() | aiohttp.ClientPayloadError():
+        case _BrokenError() | aiohttp.ClientOSError() | aiohttp.ClientPayloadError():
             return httpx.ReadError(str(error), request=request)
-        case aiohttp.InvalidURL():
+        case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
             return httpx.UnsupportedProtocol(f"not an address: {request.url}", request=request)
         case _:
             return httpx.RemoteProtocolError(str(error), request=request)

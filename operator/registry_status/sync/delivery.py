@@ -3,12 +3,20 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from registry_status.model import Desired, InstanceStatus, Outcome, OutcomeKind, PodRef, Reason, Target
-from registry_status.registry.base import AuthError, NotFoundError, Registry, RegistryError, TransientError
+from registry_status.registry.base import (
+    AuthError,
+    Instance,
+    NotFoundError,
+    Registry,
+    RegistryError,
+    TransientError,
+    UnavailableError,
+)
 from registry_status.sync.desired import PodRecord, PodRecords
 from registry_status.sync.directory import Directory, Listing
 from registry_status.sync.fresh import Reading
@@ -28,6 +36,9 @@ GIVE_UP_AFTER = 600.0
 AFTER_REJECTION = 300.0
 """Seconds until something that the registry refused for good is tried again."""
 JITTER = 0.1
+"""By how much of themselves long waits vary, so that pods and operators do not march in step."""
+SHORTEST = 0.05
+"""Seconds. A wait that is rounded to nothing would spin."""
 
 
 class Reporter(Protocol):
@@ -44,6 +55,26 @@ class Reporter(Protocol):
     def forget(self, pod: PodRef) -> None:
         """Nothing more will be said of this pod."""
         ...
+
+
+class RetryBudget:
+    """Bounds how often failed deliveries are tried again, all pods together; first attempts cost nothing."""
+
+    def __init__(self, rate: float = 20.0, burst: float = 40.0) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._tokens = burst
+        self._at = float("-inf")
+
+    def take(self, now: float) -> float:
+        """Take a place in the row: the seconds until its turn."""
+        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
+        self._at = now
+        self._tokens -= 1
+        if self._tokens >= 0:
+            return 0.0
+        self._tokens = max(self._tokens, -100 * self._burst)
+        return -self._tokens / self._rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +105,20 @@ class Delivery:
         *,
         timing: Timing,
         trust_ids: bool = False,
-        chance: random.Random | None = None,
+        chance: random.Random,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._registry = registry
         self._records = records
         self._reporter = reporter
-        self._wake = wake
+        self.wake = wake
         self._timing = timing
         self._trust_ids = trust_ids
-        self._chance = chance or random.Random()  # noqa: S311 - jitter, not secrets
+        self._chance = chance
         self._wall_clock = wall_clock
+        self._retries = RetryBudget()
+        self._parked: set[str] = set()
+        registry.on_available(self._unpark)
         self.directory = Directory(registry)
         self.instances = Instances()
 
@@ -93,6 +127,8 @@ class Delivery:
         record = self._records.get(uid)
         if record is None:
             return None
+        if wait := self._wait_for_turn(record):
+            return wait
         desired = record.desired
         if desired.target is None or desired.status is None or desired.evidence is None:
             self._release(record)
@@ -102,10 +138,15 @@ class Delivery:
             return None
         if desired.reason is Reason.CONTAINER_NOT_STARTED and not desired.evidence.has_started:
             return None  # an event will tell of the start; before it nothing can be registered
+        return await self._attempt(record, desired, desired.target)
+
+    async def _attempt(self, record: PodRecord, desired: Desired, target: Target) -> float | None:
         try:
-            return await self._converge(record, desired, desired.target)
+            return await self._converge(record, desired, target)
         except _OvertakenError:
             return 0.0
+        except UnavailableError as error:
+            return self._park(record, error)
         except TransientError as error:
             return self._failed(record, OutcomeKind.FAILING, error, error.retry_after)
         except AuthError as error:
@@ -113,11 +154,20 @@ class Delivery:
         except RegistryError as error:
             return self._failed(record, OutcomeKind.REJECTED, error, AFTER_REJECTION)
 
+    def _wait_for_turn(self, record: PodRecord) -> float:
+        """Seconds until a retry is allowed to run; it has its place then, and does not ask again."""
+        if record.attempts == 0 or record.has_turn:
+            record.has_turn = False
+            return 0.0
+        wait = self._retries.take(_now())
+        record.has_turn = wait > 0
+        return wait
+
     def unclaim_all(self, record: PodRecord) -> None:
         """Let go of every instance of the pod, and wake those that waited for one."""
         for key in record.instances:
             for uid in self.instances.unclaim(key, record.uid):
-                self._wake(uid)
+                self.wake(uid)
         record.current, record.older, record.matched_life, record.acknowledged = None, (), None, None
 
     def wake_rivals(self, record: PodRecord) -> None:
@@ -125,7 +175,7 @@ class Delivery:
         for key in record.instances:
             held = self.instances.get(key)
             for uid in (held.claimants if held is not None else set()) - {record.uid}:
-                self._wake(uid)
+                self.wake(uid)
 
     # --- finding ---------------------------------------------------------------------------
 
@@ -162,7 +212,7 @@ class Delivery:
         if record.instances and self._keeps(desired):
             self._refresh(record, listing)
             return None
-        result = self._match(record, desired, target, listing)
+        result = self.match(record, listing.instances)
         match result:
             case Refused():
                 return result
@@ -172,31 +222,24 @@ class Delivery:
                 self._adopt(record, desired, target, result, listing)
         return None
 
-    def _match(self, record: PodRecord, desired: Desired, target: Target, listing: Listing) -> Matched | Refused | NoneFound:
-        assert desired.evidence is not None  # noqa: S101 - deliver() has seen to it
-        if desired.ended and self._has_successor(desired.pod):
+    def match(self, record: PodRecord, instances: Sequence[Instance]) -> Matched | Refused | NoneFound:
+        """Find the pod's own among these instances."""
+        desired = record.desired
+        if desired.target is None or desired.evidence is None or (desired.ended and self._records.namesakes(record)):
             return NoneFound()
         around = Circumstances(
             age=_now() - record.life_since,
             gone=desired.ended,
-            predecessors=frozenset(self._predecessor_ips(target)),
+            predecessors=frozenset(self._predecessor_ips(desired.target)),
             trust_ids=self._trust_ids,
         )
-        return match(target, desired.evidence, listing.instances, around)
+        return match(desired.target, desired.evidence, instances, around)
 
     def _predecessor_ips(self, target: Target) -> Iterator[str]:
         if target.instance_id is not None:
             for held in self.instances:
                 if held.key.instance_id == target.instance_id and held.key.tenant == target.tenant:
                     yield from held.ips
-
-    def _has_successor(self, pod: PodRef) -> bool:
-        """Whether another live pod bears the name: what fits the name may be the successor's."""
-        return any(
-            other.desired.pod.name == pod.name and other.desired.pod.namespace == pod.namespace and not other.desired.gone
-            for other in self._records
-            if other.uid != pod.uid
-        )
 
     def _refresh(self, record: PodRecord, listing: Listing) -> None:
         """Look what became of the instances that the pod holds, without matching anew."""
@@ -212,10 +255,11 @@ class Delivery:
         keys = {one.instance_id: InstanceKey(target.tenant, one.service_id, one.instance_id) for one in found.all}
         for key in set(record.instances) - set(keys.values()):
             for uid in self.instances.unclaim(key, record.uid):
-                self._wake(uid)
+                self.wake(uid)
         for one in found.all:
             held = self._claim(record, desired, keys[one.instance_id])
             held.learn(Reading(one.status, listing.asked_at))
+            held.registered_at = one.registered_at
         record.current = keys[found.current.instance_id] if found.current is not None else None
         record.older = tuple(keys[one.instance_id] for one in found.older)
         record.matched_life = desired.evidence.life if desired.evidence is not None else None
@@ -227,14 +271,15 @@ class Delivery:
         rivals = [other.desired for other in map(self._records.get, others) if other is not None]
         held = self.instances.claim(key, desired, rivals)
         if before is not None and before != held.owner:
-            self._wake(before)
+            self.wake(before)
         return held
 
     # --- writing ---------------------------------------------------------------------------
 
     async def _write_all(self, record: PodRecord, desired: Desired) -> float | None:
-        assert desired.status is not None  # noqa: S101 - deliver() has seen to it
         written, lost = 0, []
+        if desired.gone and self._records.fellow_claimants(record):
+            self.unclaim_all(record)  # the instance may be a successor's by now, and its word is the one that counts
         for key, status in self._plan(record, desired.status):
             held = self._claim(record, desired, key)
             if held.owner != record.uid:
@@ -246,16 +291,16 @@ class Delivery:
             return self._look_again(record)
         return self._arrived(record, desired, written)
 
-    def _plan(self, record: PodRecord, status: InstanceStatus) -> list[tuple[InstanceKey, InstanceStatus]]:
+    def _plan(self, record: PodRecord, status: InstanceStatus | None) -> list[tuple[InstanceKey, InstanceStatus]]:
         """UP is for the present life's instance only, and then the older ones get DOWN; every other status goes to all.
 
         Older ones alone are left as they are while the pod is Ready: an SDK that keeps its id registers under the old
         timestamp, so what looks like a leftover may be the live instance. The lease will tell.
         """
-        if status is not InstanceStatus.UP:
-            return [(key, status) for key in record.instances]
-        if record.current is None:
+        if status is None or (status is InstanceStatus.UP and record.current is None):
             return []
+        if status is not InstanceStatus.UP or record.current is None:
+            return [(key, status) for key in record.instances]
         return [*((key, InstanceStatus.DOWN) for key in record.older), (record.current, status)]
 
     async def _write(self, record: PodRecord, desired: Desired, held: Held, status: InstanceStatus) -> bool:
@@ -284,7 +329,7 @@ class Delivery:
     def _abandon(self, record: PodRecord, key: InstanceKey) -> None:
         """The instance is not there any more."""
         for uid in self.instances.unclaim(key, record.uid):
-            self._wake(uid)
+            self.wake(uid)
         record.current = None if record.current == key else record.current
         record.older = tuple(other for other in record.older if other != key)
 
@@ -331,13 +376,35 @@ class Delivery:
         return delay
 
     def _failed(self, record: PodRecord, kind: OutcomeKind, error: RegistryError, retry_after: float | None) -> float | None:
-        if record.gone_since is not None and _now() - record.gone_since >= GIVE_UP_AFTER:
+        if self._gives_up(record):
             self.retire(record, self._failure_text(record, error))
             return None
         self._reporter.retried()
         self._tell(record, kind, self._failure_text(record, error), code=error.code)
         self._demand(record)
         return record.backoff(retry_after, self._chance)
+
+    def _park(self, record: PodRecord, error: UnavailableError) -> float | None:
+        """Nothing was sent: wait until the registry works again, without a timer for each pod."""
+        if self._gives_up(record):
+            self.retire(record, self._failure_text(record, error))
+            return None
+        self._tell(record, OutcomeKind.FAILING, self._failure_text(record, error), code=error.code)
+        self._parked.add(record.uid)
+        return GIVE_UP_AFTER
+
+    def _unpark(self) -> None:
+        """The registry works again: all that waited begin anew, with their newest statuses."""
+        parked, self._parked = self._parked, set()
+        for uid in parked:
+            record = self._records.get(uid)
+            if record is not None:
+                record.attempts = 0
+                self._demand(record)
+                self.wake(uid)
+
+    def _gives_up(self, record: PodRecord) -> bool:
+        return record.gone_since is not None and _now() - record.gone_since >= GIVE_UP_AFTER
 
     def _tell_lost(self, record: PodRecord, held: Held) -> None:
         owner = self._records.get(held.owner) if held.owner is not None else None
@@ -368,13 +435,15 @@ class Delivery:
             message=text,
             instances=instances or tuple(key.instance_id for key in record.instances),
             code=code,
-            latency=self._latency(desired) if written else None,
+            latency=self._latency(record) if written else None,
             written=written,
         )
         self._reporter.outcome(outcome)
 
-    def _latency(self, desired: Desired) -> float | None:
-        return max(0.0, self._wall_clock() - desired.changed_at) if desired.changed_at is not None else None
+    def _latency(self, record: PodRecord) -> float | None:
+        """Seconds since the pod's own transition, once for each that was seen to happen."""
+        changed_at, measured, record.measured = record.desired.changed_at, record.measured, True
+        return max(0.0, self._wall_clock() - changed_at) if changed_at is not None and not measured else None
 
     def _delivered_text(self, record: PodRecord, desired: Desired, written: int) -> str:
         names = ", ".join(key.instance_id for key in record.instances) or "no instance"
@@ -401,7 +470,7 @@ class Delivery:
         """A gone pod is looked at with the resync for a while: its SDK may have registered late."""
         elapsed = _now() - (record.gone_since if record.gone_since is not None else _now())
         self._demand(record)
-        return max(0.0, min(self._timing.resync_interval, GONE_FOR - elapsed))
+        return min(self._timing.resync_interval, max(GONE_FOR - elapsed, SHORTEST))
 
     def retire(self, record: PodRecord, why: str = "") -> None:
         """Forget a pod that is gone."""

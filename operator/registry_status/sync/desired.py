@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from registry_status.model import Desired, InstanceStatus, OutcomeKind
 from registry_status.sync.instances import InstanceKey
@@ -34,9 +34,13 @@ class PodRecord:
     """The age of the listing that was matched against last."""
     attempts: int = 0
     """Failures in a row since the desired status last changed."""
+    has_turn: bool = False
+    """A retry waits for its turn, which the shared budget has given it."""
     told: OutcomeKind | None = None
     """The outcome that was reported last."""
     told_text: str = ""
+    measured: bool = True
+    """Whether the latency of the last transition was told, or is none of ours: seen late, or before there was an instance."""
     acknowledged: InstanceStatus | None = None
     """What the registry is known to say of every instance of the pod."""
 
@@ -68,7 +72,8 @@ class PodRecord:
             self.life_since, self.ready_since = now, None
             changed = True
         if changed:
-            self.since, self.attempts = now, 0
+            self.since, self.attempts, self.has_turn = now, 0, False
+            self.measured = not self.instances
         if desired.status is not InstanceStatus.UP:
             self.ready_since = None
         elif self.ready_since is None:
@@ -90,11 +95,12 @@ def _life(desired: Desired) -> tuple[int, float | None] | None:
     return desired.evidence.life if desired.evidence is not None else None
 
 
-@dataclass(slots=True)
 class PodRecords:
-    """All pods that are tracked, by uid."""
+    """All pods that are tracked, by uid, and by what two of them may share: a name, an annotated instance."""
 
-    _records: dict[str, PodRecord] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self._records: dict[str, PodRecord] = {}
+        self._shared: dict[object, set[str]] = {}
 
     def __contains__(self, uid: object) -> bool:
         return uid in self._records
@@ -115,8 +121,52 @@ class PodRecords:
         record.ready_since = now if desired.status is InstanceStatus.UP else None
         record.gone_since = now if desired.gone else None
         self._records[record.uid] = record
+        self._index(desired)
         return record
+
+    def update(self, record: PodRecord, desired: Desired, now: float) -> bool:
+        """Store a newer observation. Returns whether there may be something to do."""
+        self._unindex(record.desired)
+        self._index(desired)
+        return record.take(desired, now)
 
     def remove(self, uid: str) -> None:
         """Track the pod no more."""
-        self._records.pop(uid, None)
+        record = self._records.pop(uid, None)
+        if record is not None:
+            self._unindex(record.desired)
+
+    def namesakes(self, record: PodRecord) -> list[PodRecord]:
+        """Other live pods with this one's name."""
+        return self._live(record, _name_key(record.desired))
+
+    def fellow_claimants(self, record: PodRecord) -> list[PodRecord]:
+        """Other live pods whose annotations name the same instance."""
+        target = record.desired.target
+        return self._live(record, target) if target is not None and target.instance_id is not None else []
+
+    def _live(self, record: PodRecord, key: object) -> list[PodRecord]:
+        others = [self._records[uid] for uid in self._shared.get(key, ()) if uid != record.uid]
+        return [other for other in others if other.desired.managed and not other.desired.gone]
+
+    def _index(self, desired: Desired) -> None:
+        for key in _shared_keys(desired):
+            self._shared.setdefault(key, set()).add(desired.pod.uid)
+
+    def _unindex(self, desired: Desired) -> None:
+        for key in _shared_keys(desired):
+            uids = self._shared.get(key, set())
+            uids.discard(desired.pod.uid)
+            if not uids:
+                self._shared.pop(key, None)
+
+
+def _shared_keys(desired: Desired) -> Iterator[object]:
+    yield _name_key(desired)
+    target = desired.target
+    if target is not None and target.instance_id is not None:
+        yield target
+
+
+def _name_key(desired: Desired) -> tuple[str, str]:
+    return desired.pod.namespace, desired.pod.name

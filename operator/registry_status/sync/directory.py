@@ -40,6 +40,10 @@ class Directory:
             asked_at=min((reading.asked_at for reading in readings), default=_now()),
         )
 
+    async def instances(self, tenant: Tenant, service_id: str, not_before: float) -> Reading[Sequence[Instance]]:
+        """One service's instances."""
+        return await self._instances.get((tenant, service_id), not_before)
+
     async def services(self, tenant: Tenant, not_before: float) -> Reading[Sequence[Service]]:
         """All services of a tenant."""
         return await self._services.get(tenant, not_before)

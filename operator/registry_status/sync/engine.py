@@ -6,12 +6,18 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from registry_status.model import Desired, InstanceStatus, PodRef, Reason
 from registry_status.registry.base import Registry
 from registry_status.sync.delivery import Delivery, Reporter, Timing
 from registry_status.sync.desired import PodRecord, PodRecords
+from registry_status.sync.resync import DriftReporter, Resync
 from registry_status.sync.worker import KeyedWorkers
+
+
+class EngineReporter(Reporter, DriftReporter, Protocol):
+    """What the engine reports to."""
 
 
 class Engine:
@@ -24,7 +30,7 @@ class Engine:
     def __init__(
         self,
         registry: Registry,
-        reporter: Reporter,
+        reporter: EngineReporter,
         *,
         timing: Timing | None = None,
         trust_ids: bool = False,
@@ -34,16 +40,19 @@ class Engine:
         self._records = PodRecords()
         self._workers = KeyedWorkers(self._deliver)
         self._workers.hold()
+        timing, chance = timing or Timing(), chance or random.Random()  # noqa: S311 - jitter, not secrets
         self._delivery = Delivery(
             registry,
             self._records,
             reporter,
             self._workers.wake,
-            timing=timing or Timing(),
+            timing=timing,
             trust_ids=trust_ids,
             chance=chance,
             wall_clock=wall_clock,
         )
+        self._resync = Resync(self._records, self._delivery, reporter, interval=timing.resync_interval, chance=chance)
+        self._resyncing: asyncio.Task[None] | None = None
 
     def __contains__(self, uid: object) -> bool:
         return uid in self._records
@@ -95,14 +104,18 @@ class Engine:
         for record in self._records:
             record.wanted_at = now
         self._workers.release()
+        self._resyncing = self._resyncing or asyncio.create_task(self._resync.run(), name="resync")
 
     def stop_writing(self) -> None:
         """Start nothing new."""
         self._workers.hold()
+        if self._resyncing is not None:
+            self._resyncing.cancel()
+            self._resyncing = None
 
     async def drain(self, timeout: float) -> bool:
         """Finish what runs, at most `timeout` seconds. Returns whether all of it was finished."""
-        self._workers.hold()
+        self.stop_writing()
         finished = await self._workers.drain(timeout)
         await self._delivery.directory.aclose()
         return finished
@@ -122,7 +135,7 @@ class Engine:
         if moved:
             self._delivery.unclaim_all(record)
         released = not desired.managed and (record.desired.managed or record.desired.message != desired.message)
-        if record.take(desired, _now()) or moved or released:
+        if self._records.update(record, desired, _now()) or moved or released:
             self._delivery.wake_rivals(record)
             self._workers.wake(record.uid)
 

@@ -26,6 +26,8 @@ class Held:
     """What the registry says; None while that is not known (never read, or a write of unclear outcome)."""
     touched_at: float = float("-inf")
     """Loop time of the last write's end: a reading asked for earlier says nothing about it."""
+    registered_at: int | None = None
+    """When the registry says that it was registered: another time means that it was away in between."""
     owner: str | None = None
     """The uid of the pod whose status counts."""
     claimants: set[str] = field(default_factory=set)
@@ -33,9 +35,13 @@ class Held:
     """Of every pod of this cluster that has claimed it: registering a live id again keeps old endpoints."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
+    def judges(self, asked_at: float) -> bool:
+        """Whether a reading asked for then says anything: no write is under way, and none came later."""
+        return not self.lock.locked() and asked_at >= self.touched_at
+
     def learn(self, reading: Reading[str]) -> None:
-        """Take over a status that was read, unless a write is under way or came later."""
-        if not self.lock.locked() and reading.asked_at >= self.touched_at:
+        """Take over a status that was read, if it says anything."""
+        if self.judges(reading.asked_at):
             self.status = reading.value
 
 

@@ -1,0 +1,124 @@
+{{/* The chart's name, or what replaces it. */}}
+{{- define "registry-status-operator.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{/* How objects are called: the release's name, with the chart's name unless it holds it already. */}}
+{{- define "registry-status-operator.fullname" -}}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" }}
+{{- else }}
+{{- $name := default .Chart.Name .Values.nameOverride }}
+{{- if contains $name .Release.Name }}
+{{- .Release.Name | trunc 63 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name $name | trunc 63 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* How roles outside of the release's namespace are called: releases of one name in two namespaces must not share them. */}}
+{{- define "registry-status-operator.roleName" -}}
+{{- printf "%s:%s" (include "registry-status-operator.fullname" .) .Release.Namespace }}
+{{- end }}
+
+{{- define "registry-status-operator.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create }}
+{{- default (include "registry-status-operator.fullname" .) .Values.serviceAccount.name }}
+{{- else }}
+{{- default "default" .Values.serviceAccount.name }}
+{{- end }}
+{{- end }}
+
+{{/* What never changes for a release: a Deployment's selector cannot. */}}
+{{- define "registry-status-operator.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "registry-status-operator.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{/* The chart's own labels win over the common ones. */}}
+{{- define "registry-status-operator.labels" -}}
+{{- $own := include "registry-status-operator.selectorLabels" . | fromYaml }}
+{{- $_ := set $own "app.kubernetes.io/component" "operator" }}
+{{- $_ := set $own "app.kubernetes.io/version" .Chart.AppVersion }}
+{{- $_ := set $own "app.kubernetes.io/managed-by" .Release.Service }}
+{{- $_ := set $own "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-") }}
+{{- merge $own .Values.commonLabels | toYaml }}
+{{- end }}
+
+{{- define "registry-status-operator.podLabels" -}}
+{{- $own := include "registry-status-operator.selectorLabels" . | fromYaml }}
+{{- $_ := set $own "app.kubernetes.io/component" "operator" }}
+{{- $_ := set $own "app.kubernetes.io/version" .Chart.AppVersion }}
+{{- merge $own .Values.podLabels .Values.commonLabels | toYaml }}
+{{- end }}
+
+{{- define "registry-status-operator.image" -}}
+{{- with .Values.image }}
+{{- if .digest }}
+{{- printf "%s@%s" .repository .digest }}
+{{- else }}
+{{- printf "%s:%s" .repository (default $.Chart.AppVersion .tag) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/*
+Every setting of the operator: its environment variable, and where its value comes from. A variable without a value is left
+out. A new setting of operator/registry_status/config.py needs a line here; tests/charts says so if it is missing.
+*/}}
+{{- define "registry-status-operator.settings" -}}
+REGISTRY_STATUS_REGISTRY_ADDRESS: {{ join "," .Values.registry.addresses | quote }}
+REGISTRY_STATUS_REGISTRY_PROJECT: {{ .Values.registry.project | quote }}
+REGISTRY_STATUS_REGISTRY_DOMAIN: {{ .Values.registry.domain | quote }}
+REGISTRY_STATUS_ALLOW_PROJECT: {{ join "," .Values.registry.allowProjects | quote }}
+REGISTRY_STATUS_ALLOW_DOMAIN: {{ join "," .Values.registry.allowDomains | quote }}
+REGISTRY_STATUS_REQUEST_TIMEOUT: {{ .Values.registry.requestTimeout | quote }}
+REGISTRY_STATUS_CONNECT_TIMEOUT: {{ .Values.registry.connectTimeout | quote }}
+REGISTRY_STATUS_CONCURRENCY: {{ .Values.registry.concurrency | quote }}
+REGISTRY_STATUS_NAMESPACE: {{ join "," .Values.watch.namespaces | quote }}
+REGISTRY_STATUS_LABEL_SELECTOR: {{ .Values.watch.labelSelector | quote }}
+REGISTRY_STATUS_CLASS: {{ .Values.pods.class | quote }}
+REGISTRY_STATUS_ANNOTATION_PREFIX: {{ .Values.pods.annotationPrefix | quote }}
+REGISTRY_STATUS_TERMINATING_STATUS: {{ .Values.pods.terminatingStatus | quote }}
+REGISTRY_STATUS_STARTING_STATUS: {{ .Values.pods.startingStatus | quote }}
+REGISTRY_STATUS_NOT_READY_STATUS: {{ .Values.pods.notReadyStatus | quote }}
+REGISTRY_STATUS_TRUST_INSTANCE_IDS: {{ .Values.pods.trustInstanceIds | quote }}
+REGISTRY_STATUS_RESYNC_INTERVAL: {{ .Values.delivery.resyncInterval | quote }}
+REGISTRY_STATUS_REGISTRATION_WINDOW: {{ .Values.delivery.registrationWindow | quote }}
+REGISTRY_STATUS_REPORT_UPDATES: {{ .Values.events.reportUpdates | quote }}
+REGISTRY_STATUS_LOG_LEVEL: {{ .Values.log.level | quote }}
+REGISTRY_STATUS_LOG_FORMAT: {{ .Values.log.format | quote }}
+REGISTRY_STATUS_LISTEN: {{ printf (ternary "[%s]:%v" "%s:%v" (contains ":" .Values.http.host)) .Values.http.host .Values.http.port | quote }}
+{{- end }}
+
+{{/* Stops the release where no registry is named, by a value or in an environment that is added. */}}
+{{- define "registry-status-operator.checkValues" -}}
+{{- $elsewhere := not (empty .Values.extraEnvFrom) }}
+{{- range .Values.extraEnv }}
+{{- if eq .name "REGISTRY_STATUS_REGISTRY_ADDRESS" }}{{ $elsewhere = true }}{{ end }}
+{{- end }}
+{{- if not (or .Values.registry.addresses $elsewhere) }}
+{{- fail "registry.addresses is empty: name your Service Center, such as --set 'registry.addresses={http://registry.example:30100}'" }}
+{{- end }}
+{{- end }}
+
+{{/* What the operator may do where it watches pods: read them, and post events on them. It never writes to a pod. */}}
+{{- define "registry-status-operator.watchRules" -}}
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch]
+{{ include "registry-status-operator.eventRules" . }}
+{{- end }}
+
+{{- define "registry-status-operator.eventRules" -}}
+- apiGroups: [""]
+  resources: [events]
+  verbs: [create, get, patch]
+{{- end }}
+
+{{- define "registry-status-operator.subjects" -}}
+- kind: ServiceAccount
+  name: {{ include "registry-status-operator.serviceAccountName" . }}
+  namespace: {{ .Release.Namespace }}
+{{- end }}

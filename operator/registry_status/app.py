@@ -1,0 +1,158 @@
+"""Wires the rooms together and runs them: watch -> feed -> engine -> registry -> reports."""
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import kopf
+
+from registry_status import __version__
+from registry_status.cluster.access import Access, AccessError, api_client, load_access
+from registry_status.cluster.api import ApiServer
+from registry_status.cluster.read import read_pod
+from registry_status.cluster.watch import run_pod_watch
+from registry_status.config import Settings
+from registry_status.feed import PodFeed
+from registry_status.model import InstanceStatus
+from registry_status.pods.handlers import register
+from registry_status.registry.servicecomb import ServiceComb
+from registry_status.report.events import EventRecorder, KubernetesEventApi, operator_pod
+from registry_status.report.health import HealthState, ListenError, application, keep_beating, serving
+from registry_status.report.metrics import Metrics
+from registry_status.report.reporter import Reporter
+from registry_status.sync.delivery import Timing
+from registry_status.sync.engine import Engine
+
+if TYPE_CHECKING:
+    from kubernetes.aio.client import ApiClient
+
+DRAIN = 5.0
+"""Seconds in which what is queued is still delivered after SIGTERM."""
+DRAIN_EVENTS = 1.0
+
+logger = logging.getLogger(__name__)
+
+
+class StartError(Exception):
+    """The operator cannot begin; the message says what is wrong, where, and what to do."""
+
+
+async def run_operator(settings: Settings, *, stop: asyncio.Event, ready: asyncio.Event | None = None) -> None:
+    """Run until `stop` is set, or SIGTERM or SIGINT arrives; `ready` is set when all pods are listed and writing begins.
+
+    Raises `StartError` where it cannot begin. Once it has begun it does not end by itself: neither the registry's absence nor
+    the API server's ends it.
+    """
+    try:
+        access = await load_access(settings.kubeconfig, settings.context, os.environ)
+        async with _rooms(settings, access, ready) as rooms:
+            logger.info("registry-status %s: pods of %s, registry %s", __version__, access.server, settings.registry_address[0])
+            await run_pod_watch(
+                access=access, settings=settings, registry=rooms.handlers, listener=rooms.feed, tracked=rooms.engine, stop=stop
+            )
+            logger.info("stopping: delivering what is queued")
+            if not await rooms.engine.drain(DRAIN):
+                logger.warning("stopped with undelivered statuses; the next start delivers them")
+            await rooms.recorder.drain(DRAIN_EVENTS)
+    except (AccessError, ListenError) as error:
+        raise StartError(str(error)) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Rooms:
+    """What runs, wired."""
+
+    feed: PodFeed
+    engine: Engine
+    recorder: EventRecorder
+    handlers: kopf.OperatorRegistry
+
+
+@dataclass(frozen=True, slots=True)
+class _Statuses:
+    """The engine, as the metrics ask it."""
+
+    engine: Engine
+
+    def desired_counts(self) -> Mapping[InstanceStatus, int]:
+        return self.engine.desired_counts()
+
+    def acknowledged_counts(self) -> Mapping[InstanceStatus, int]:
+        return self.engine.acknowledged_counts()
+
+    def queue_depth(self) -> int:
+        return self.engine.queued
+
+
+@asynccontextmanager
+async def _rooms(settings: Settings, access: Access, ready: asyncio.Event | None) -> AsyncIterator[_Rooms]:
+    """Open everything in the order of need; close it in the other."""
+    async with AsyncExitStack() as stack:
+        metrics = Metrics()
+        health = HealthState(monotonic(), settings.namespaces or ("pods",))
+        host, port = await stack.enter_async_context(serving(settings.listen, application(health, metrics)))
+        logger.info("probes and metrics at http://%s:%d", host, port)
+        api = await stack.enter_async_context(ApiServer(access))
+        client = _EventClient(access)
+        stack.push_async_callback(client.aclose)
+        events = KubernetesEventApi(client, trouble=(AccessError,))
+        recorder = EventRecorder(events, metrics, operator=operator_pod(os.environ), report_updates=settings.report_updates)
+        registry = await stack.enter_async_context(_registry(settings, metrics))
+        engine = Engine(
+            registry,
+            Reporter(recorder, metrics),
+            timing=Timing(registration_window=settings.registration_window, resync_interval=settings.resync_interval),
+            trust_ids=settings.trust_instance_ids,
+        )
+
+        def begin() -> None:
+            logger.info("%d annotated pods listed; comparing with the registry", len(engine))
+            engine.start_writing()
+            if ready is not None:
+                ready.set()
+
+        feed = PodFeed(settings, engine, health, metrics, listed=begin, read_pod=lambda space, name: read_pod(api, space, name))
+        stack.push_async_callback(feed.aclose)
+        metrics.attach(statuses=_Statuses(engine), watch_age=lambda: health.watch_age(monotonic()))
+        handlers = kopf.OperatorRegistry()
+        register(handlers, feed.take)
+        for background in (recorder.run(), keep_beating(health, metrics.loop_lag)):
+            stack.push_async_callback(_end, asyncio.create_task(background))
+        yield _Rooms(feed, engine, recorder, handlers)
+
+
+class _EventClient:
+    """The Kubernetes client for Events, made when the first one is posted."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self._client: ApiClient | None = None
+
+    async def __call__(self) -> "ApiClient":
+        self._client = api_client(self._access)
+        return self._client
+
+    async def aclose(self) -> None:
+        if self._client is not None:
+            await self._client.close()  # type: ignore[no-untyped-call]  # generated code without annotations
+
+
+def _registry(settings: Settings, metrics: Metrics) -> ServiceComb:
+    return ServiceComb(
+        settings.registry_address,
+        request_timeout=settings.request_timeout,
+        connect_timeout=settings.connect_timeout,
+        concurrency=settings.concurrency,
+        observer=metrics,
+    )
+
+
+async def _end(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

@@ -1,0 +1,226 @@
+"""How the API server is reached: its address, its TLS, and credentials that stay fresh.
+
+Importing `kubernetes` costs more CPU time than everything else of a start together, so service accounts and ordinary
+kubeconfigs are read here with `yaml` and `ssl` alone. Only what needs a program or a provider to fetch credentials (kubeconfig
+`exec` and `auth-provider`) goes through `kubernetes.aio.config`.
+
+No token, password or key ever appears in a `repr` or in an error.
+"""
+
+import os
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from registry_status.cluster.connection import session_arguments
+
+if TYPE_CHECKING:
+    from kubernetes.aio.client import ApiClient
+
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+TOKEN_READ_EVERY = 60.0
+"""Seconds. Kubernetes rotates a service account's token long before it expires, so an older copy is good for minutes."""
+
+
+Fetch = Callable[[], Awaitable[tuple[str | None, float]]]
+
+
+class AccessError(Exception):
+    """There is no way to the API server; the message says what is wrong, where, and what is allowed."""
+
+
+class Credentials(Protocol):
+    """What a request carries to say who sends it."""
+
+    async def authorization(self) -> str | None:
+        """The `Authorization` header of a request sent now. Raises `AccessError`."""
+
+    def refused(self) -> None:
+        """Note that the server said 401: what was cached is worth nothing."""
+
+
+class Fixed:
+    """Credentials that never change: a token or password written in the kubeconfig, or none (a client certificate)."""
+
+    def __init__(self, header: str | None = None) -> None:
+        self._header = header
+
+    async def authorization(self) -> str | None:
+        """The header to send now."""
+        return self._header
+
+    def refused(self) -> None:
+        """Nothing can be read anew."""
+
+
+class TokenFile:
+    """A bearer token in a file that somebody rotates; the kubelet writes a service account's anew each hour."""
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self._path = path
+        self._clock = clock
+        self._header: str | None = None
+        self._stale_at = clock()
+        self._read()
+
+    async def authorization(self) -> str | None:
+        """The header to send now."""
+        if self._clock() >= self._stale_at:
+            self._read()
+        return self._header
+
+    def refused(self) -> None:
+        """Read it anew next time."""
+        self._stale_at = self._clock()
+
+    def _read(self) -> None:
+        """Read it, unless it cannot be read just now: the kubelet may be in the midst of replacing it."""
+        try:
+            token = self._path.read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            if self._header is None:
+                raise AccessError(f"token file {self._path}: {reason(error)}") from None
+            return
+        if token:
+            self._header = f"Bearer {token}"
+            self._stale_at = self._clock() + TOKEN_READ_EVERY
+        elif self._header is None:
+            raise AccessError(f"token file {self._path}: is empty; it must hold a bearer token")
+
+
+class Fetched:
+    """Credentials that a program or a provider hands out, good until it says or the server refuses them."""
+
+    def __init__(self, fetch: Fetch, clock: Callable[[], float] = time.time) -> None:
+        """`fetch` gives the header, and the time (epoch seconds) from which on it must not be used any more."""
+        self._fetch = fetch
+        self._clock = clock
+        self._header: str | None = None
+        self._stale_at = 0.0
+
+    async def authorization(self) -> str | None:
+        """The header to send now."""
+        if self._clock() >= self._stale_at:
+            self._header, self._stale_at = await self._fetch()
+        return self._header
+
+    def refused(self) -> None:
+        """Read it anew next time."""
+        self._stale_at = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """Everything needed to talk to one API server."""
+
+    server: str
+    """Its URL, without a slash at the end."""
+    source: str
+    """Where this was read, for messages: `service account`, or the kubeconfig and its context."""
+    namespace: str = "default"
+    """The namespace that the kubeconfig's context names, or the operator's own."""
+    tls: ssl.SSLContext | None = field(default=None, repr=False)
+    credentials: Credentials = field(default_factory=Fixed, repr=False)
+    server_name: str | None = None
+    """The name to expect in the server's certificate, if it is not the URL's."""
+    proxy: str | None = field(default=None, repr=False)
+
+
+async def load_access(
+    kubeconfig: Path | None,
+    context: str | None,
+    environment: Mapping[str, str],
+    *,
+    service_account: Path = SERVICE_ACCOUNT,
+) -> Access:
+    """Find the API server: the kubeconfig given, else the pod's service account, else $KUBECONFIG, else ~/.kube/config.
+
+    A context that is named asks for a kubeconfig, so it passes over the service account. Raises `AccessError`.
+    """
+    if kubeconfig is None and context is None and environment.get("KUBERNETES_SERVICE_HOST"):
+        return in_cluster(environment, service_account)
+    from registry_status.cluster.kubeconfig import load  # noqa: PLC0415 - a pod needs no YAML
+
+    return await load((kubeconfig,) if kubeconfig is not None else _default_kubeconfigs(environment), context)
+
+
+def _default_kubeconfigs(environment: Mapping[str, str]) -> tuple[Path, ...]:
+    """Return the files of $KUBECONFIG that exist (kubectl skips the others), else the one in the home folder."""
+    named = [Path(text).expanduser() for text in environment.get("KUBECONFIG", "").split(os.pathsep) if text]
+    existing = tuple(path for path in named if path.exists())
+    if named and not existing:
+        raise AccessError(f"$KUBECONFIG names no existing file: {', '.join(map(str, named))}")
+    home = Path(environment.get("HOME") or "~").expanduser() / ".kube" / "config"
+    if not named and not home.exists():
+        raise AccessError(
+            "no way to an API server: this is no pod with a service account, $KUBECONFIG is not set, "
+            f"and {home} does not exist; name a file with --kubeconfig"
+        )
+    return existing or (home,)
+
+
+def in_cluster(environment: Mapping[str, str], folder: Path = SERVICE_ACCOUNT) -> Access:
+    """Read the service account that Kubernetes mounts into every pod (unless told not to)."""
+    host, port = environment["KUBERNETES_SERVICE_HOST"], environment.get("KUBERNETES_SERVICE_PORT") or "443"
+    try:
+        namespace = (folder / "namespace").read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        namespace = ""
+    return Access(
+        server=f"https://{f'[{host}]' if ':' in host else host}:{port}",
+        source="service account",
+        namespace=namespace or "default",
+        tls=tls_context(ca_file=folder / "ca.crt", where="service account"),
+        credentials=TokenFile(folder / "token"),
+    )
+
+
+def unverified_context() -> ssl.SSLContext:
+    """Make a TLS context that trusts anybody (`insecure-skip-tls-verify`)."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def tls_context(*, ca_file: Path | None = None, ca_text: str | None = None, where: str) -> ssl.SSLContext:
+    """Make a TLS context that trusts this authority, or the system's where none is given."""
+    try:
+        context = ssl.create_default_context(cafile=ca_file, cadata=ca_text)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        named = f"certificate authority {ca_file}" if ca_file else "certificate-authority-data"
+        raise AccessError(f"{where}: {named}: {reason(error)}; it must be a PEM file of certificates") from None
+    if ca_file or ca_text:
+        # Python 3.13 asks for extensions that the authorities of many clusters lack; Go, and so kubectl, do not.
+        context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
+    return context
+
+
+def reason(error: Exception) -> str:
+    """Say why a file could not be used, without what stands in it."""
+    if isinstance(error, UnicodeDecodeError):
+        return "is not a text file"
+    if isinstance(error, ssl.SSLError) or not isinstance(error, OSError):
+        return "is not PEM"
+    return error.strerror or type(error).__name__
+
+
+def api_client(access: Access) -> "ApiClient":
+    """Make a `kubernetes.aio` client that shares this access: the same TLS and the same, always fresh credentials.
+
+    Must be called where an event loop runs, and closed by `await client.close()`.
+    """
+    from kubernetes.aio.client import ApiClient, Configuration  # noqa: PLC0415 - 0.4 CPU-seconds
+
+    configuration = Configuration(host=access.server)
+    configuration.retries = False
+    configuration.tls_server_name = access.server_name
+    configuration.proxy = access.proxy
+    configuration.client_session_kwargs = dict(session_arguments(access))
+    client = ApiClient(configuration=configuration)
+    if access.tls is not None:
+        client.rest_client.ssl_context = access.tls
+    return client

@@ -1,0 +1,245 @@
+"""Reading kubeconfigs: as kubectl reads them, and with errors that say which file, which entry and what would be right."""
+
+import base64
+import binascii
+import os
+import ssl
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+import yaml
+
+from registry_status.cluster.access import (
+    Access,
+    AccessError,
+    Credentials,
+    Fixed,
+    TokenFile,
+    reason,
+    tls_context,
+    unverified_context,
+)
+
+Node = Mapping[str, object]
+Kind = Literal["cluster", "user", "context"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A named part of a kubeconfig, and where it stands: relative file names start from that file's folder."""
+
+    where: str
+    folder: Path
+    node: Node = field(repr=False)
+
+    def text(self, key: str) -> str | None:
+        """Return the value of a key; None if it is missing or empty. The value never shows in an error."""
+        value = self.node.get(key)
+        if value is None or value == "":
+            return None
+        if not isinstance(value, str):
+            raise AccessError(f"{self.where}: {key} must be a text")
+        return value
+
+    def flag(self, key: str) -> bool:
+        """Return the value of a key that is true or false."""
+        value = self.node.get(key) or False
+        if not isinstance(value, bool):
+            raise AccessError(f"{self.where}: {key} must be true or false")
+        return value
+
+    def path(self, key: str) -> Path | None:
+        """Return the file that a key names; it must exist."""
+        text = self.text(key)
+        if text is None:
+            return None
+        path = self.folder / text
+        if not path.is_file():
+            raise AccessError(f"{self.where}: {key}: {path} is no file")
+        return path
+
+    def data(self, key: str) -> bytes | None:
+        """Return what a key holds in base64."""
+        text = self.text(key)
+        if text is None:
+            return None
+        try:
+            return base64.b64decode("".join(text.split()), validate=True)
+        except (binascii.Error, ValueError):
+            raise AccessError(f"{self.where}: {key} must be base64") from None
+
+
+class Kubeconfig:
+    """One or several files, read as one: of two entries of a name the first counts, as with kubectl."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.label = f"kubeconfig {os.pathsep.join(map(str, paths))}"
+        self._files = [(path, _read(path)) for path in paths]
+
+    def current_context(self) -> str:
+        """Return the name of the context to use where none was asked for."""
+        for path, document in self._files:
+            name = Entry(f"kubeconfig {path}", path.parent, document).text("current-context")
+            if name is not None:
+                return name
+        known = ", ".join(self._names("context")) or "none"
+        raise AccessError(f"{self.label}: has no current-context; name one of its contexts: {known}")
+
+    def find(self, kind: Kind, name: str) -> Entry:
+        """Return the entry of that name."""
+        for path, document in self._files:
+            for item in _items(path, document, kind):
+                if item.get("name") == name:
+                    where = f"kubeconfig {path}: {kind} {name!r}"
+                    node = item.get(kind)
+                    if node is not None and not isinstance(node, dict):
+                        raise AccessError(f"{where}: {kind} must be a mapping")
+                    return Entry(where, path.parent, node or {})
+        known = ", ".join(self._names(kind)) or "none"
+        raise AccessError(f"{self.label}: there is no {kind} {name!r}; it has: {known}")
+
+    def _names(self, kind: Kind) -> list[str]:
+        return [str(item.get("name")) for path, document in self._files for item in _items(path, document, kind)]
+
+
+def _items(path: Path, document: Node, kind: Kind) -> list[Node]:
+    items = document.get(f"{kind}s") or []
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise AccessError(f"kubeconfig {path}: {kind}s must be a list of mappings")
+    return items
+
+
+def _read(path: Path) -> Node:
+    where = f"kubeconfig {path}"
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise AccessError(f"{where}: {reason(error)}") from None
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        document = yaml.load(text, loader)  # noqa: S506 - both are the safe loader
+    except yaml.MarkedYAMLError as error:
+        # Only where, never what: the line may hold a token.
+        at = f" at line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise AccessError(f"{where}: is not YAML{at}") from None
+    except (yaml.YAMLError, RecursionError):
+        raise AccessError(f"{where}: is not YAML") from None
+    if not isinstance(document, dict):
+        raise AccessError(f"{where}: is no kubeconfig; it must be a mapping with clusters, users and contexts")
+    return document
+
+
+async def load(paths: Sequence[Path], context: str | None) -> Access:
+    """Read how the context (default: the current one) reaches its API server. Raises `AccessError`."""
+    config = Kubeconfig(paths)
+    name = context or config.current_context()
+    chosen = config.find("context", name)
+    cluster_name, user_name = chosen.text("cluster"), chosen.text("user")
+    if cluster_name is None:
+        raise AccessError(f"{chosen.where}: names no cluster")
+    cluster = config.find("cluster", cluster_name)
+    user = config.find("user", user_name) if user_name is not None else Entry(chosen.where, chosen.folder, {})
+    tls = _tls(cluster, user)
+    access = Access(
+        server=_server(cluster),
+        source=f"{config.label}, context {name!r}",
+        namespace=chosen.text("namespace") or "default",
+        tls=tls,
+        credentials=_credentials(user, tls),
+        server_name=cluster.text("tls-server-name"),
+        proxy=_proxy(cluster),
+    )
+    await access.credentials.authorization()  # so that a plugin that fails is known before anything starts
+    return access
+
+
+def _server(cluster: Entry) -> str:
+    form = "a URL such as https://10.0.0.1:6443, without user or password"
+    text = cluster.text("server")
+    if text is None:
+        raise AccessError(f"{cluster.where}: has no server; it must be {form}")
+    try:
+        url = urlsplit(text)
+        usable = url.scheme in ("http", "https") and bool(url.hostname) and url.username is None and url.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise AccessError(f"{cluster.where}: server must be {form}")
+    return text.rstrip("/")
+
+
+def _proxy(cluster: Entry) -> str | None:
+    text = cluster.text("proxy-url")
+    if text is not None and not text.startswith(("http://", "https://")):
+        raise AccessError(f"{cluster.where}: proxy-url must begin with http:// or https://")
+    return text
+
+
+def _tls(cluster: Entry, user: Entry) -> ssl.SSLContext:
+    context = unverified_context() if cluster.flag("insecure-skip-tls-verify") else _verified(cluster)
+    certificate, key = _pem(user, "client-certificate"), _pem(user, "client-key")
+    if (certificate is None) != (key is None):
+        raise AccessError(f"{user.where}: client-certificate and client-key must be given together")
+    if certificate is not None and key is not None:
+        load_pair(context, certificate, key, user.where)
+    return context
+
+
+def _verified(cluster: Entry) -> ssl.SSLContext:
+    authority = cluster.data("certificate-authority-data")
+    try:
+        text = authority.decode("ascii") if authority is not None else None
+    except UnicodeDecodeError:
+        raise AccessError(f"{cluster.where}: certificate-authority-data must hold PEM certificates") from None
+    file = cluster.path("certificate-authority") if text is None else None
+    return tls_context(ca_file=file, ca_text=text, where=cluster.where)
+
+
+def _pem(user: Entry, key: str) -> bytes | None:
+    data = user.data(f"{key}-data")
+    path = user.path(key) if data is None else None
+    if path is None:
+        return data
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise AccessError(f"{user.where}: {key}: {path}: {reason(error)}") from None
+
+
+def load_pair(context: ssl.SSLContext, certificate: bytes, key: bytes, where: str) -> None:
+    """Use a client certificate. Python reads one from files only: two that nobody else may read, for that moment."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="registry-status-") as folder:
+            files = Path(folder, "certificate"), Path(folder, "key")
+            for path, content in zip(files, (certificate, key), strict=True):
+                path.touch(mode=0o600)
+                path.write_bytes(content)
+            context.load_cert_chain(*files, password="")
+    except ssl.SSLError:
+        raise AccessError(
+            f"{where}: client-certificate and client-key must be PEM files that belong together, the key without a password"
+        ) from None
+    except OSError as error:
+        raise AccessError(f"{where}: the client certificate needs a temporary file: {reason(error)}") from None
+
+
+def _credentials(user: Entry, tls: ssl.SSLContext) -> Credentials:
+    """Choose as kubectl does: what is written in the kubeconfig before what a program or provider would hand out."""
+    token, token_file = user.text("token"), user.path("tokenFile")
+    if token_file is not None:
+        return TokenFile(token_file)
+    if token is not None:
+        return Fixed(f"Bearer {token}")
+    name, password = user.text("username"), user.text("password")
+    if name is not None and password is not None:
+        return Fixed("Basic " + base64.b64encode(f"{name}:{password}".encode()).decode())
+    if not user.node.get("exec") and not user.node.get("auth-provider"):
+        return Fixed()
+    from registry_status.cluster import providers  # noqa: PLC0415 - brings `kubernetes`, 0.4 CPU-seconds
+
+    where, node = user.where, user.node
+    return providers.plugin(where, node["exec"], tls) if node.get("exec") else providers.provider(where, user.folder, node)

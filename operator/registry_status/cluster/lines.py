@@ -1,0 +1,343 @@
+"""The bytes of pod watches and pod lists, sifted before anybody parses them.
+
+Most pods of a cluster are none of ours. Parsing their JSON would cost more than all else that the operator does, so lines are
+judged by their bytes: a line passes that holds the annotation prefix, or tells of a pod that passed before.
+
+Go writes an object's fields in the order of its type: kind, apiVersion, metadata; in it name, generateName, namespace, uid,
+resourceVersion, and only later labels, annotations, ownerReferences (with other objects' uids) and managedFields. `POD`
+matches that beginning and nothing else, so the uid it finds is the pod's own. Whatever it does not match is parsed.
+
+What this must never do is drop a line that matters. To pass one too many is harmless.
+"""
+
+import json
+import re
+from collections.abc import Container
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from enum import StrEnum
+
+PLAIN = rb'"(?:[ !#-\[\]-~]+)"'
+"""A JSON text of ASCII characters that need no escapes, as every name, uid and version of a pod is."""
+META = rb'"metadata":\{"name":%s,(?:"generateName":%s,)?(?:"namespace":%s,)?(?:"selfLink":%s,)?' % (
+    (PLAIN,) * 4
+) + rb'"uid":%s,"resourceVersion":%s' % (PLAIN.replace(b"(?:", b"(?P<uid>"), PLAIN.replace(b"(?:", b"(?P<version>"))
+POD = re.compile(rb'\{"type":"(?P<type>ADDED|MODIFIED|DELETED)","object":\{"kind":"Pod","apiVersion":"v1",' + META)
+ITEM = re.compile(rb"\{" + META)
+NEXT_ITEM = b'},{"metadata":{"name":"'
+LIST_HEAD = re.compile(rb'\{"kind":"PodList","apiVersion":"v1","metadata":\{[^{}]*\},"items":\[')
+
+LIST_ENDS = "k8s.io/initial-events-end"
+"""The annotation of the bookmark that ends the list within a watch."""
+GONE = 410
+
+BOOKMARK_EVERY = 5.0
+"""Seconds between two bookmarks of ours: what a resumed watch has to repeat at most."""
+SIGN_OF_LIFE_EVERY = 20.0
+"""Seconds after which a long list lets a line through that it could have dropped: kopf gives up on a watch silent for 70."""
+LONGEST_LINE = 32 * 1024 * 1024
+"""Bytes; etcd takes no object above 1.5 MiB."""
+
+EXPIRED = (
+    b'{"type":"ERROR","object":{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Expired",'
+    b'"message":"The watch has to start anew.","code":410}}\n'
+)
+"""The one error on which kopf lists again; on every other it ends."""
+
+
+class WatchFault(StrEnum):
+    """What can go wrong with a watch; a closed set, so that it can label a metric."""
+
+    INITIAL_CUT = "initial-cut"
+    """The stream ended before the list in it was complete."""
+    EXPIRED = "expired"
+    """410: the server no longer knows what happened since."""
+    STREAM_ERROR = "stream-error"
+    """Another error within the stream."""
+    MALFORMED = "malformed"
+    """Bytes that are no watch line, or a page that is no list."""
+    DISCONNECTED = "disconnected"
+    """The connection broke, or could not be made."""
+    UNAUTHORIZED = "unauthorized"
+    """401 with fresh credentials."""
+    FORBIDDEN = "forbidden"
+    """403."""
+    THROTTLED = "throttled"
+    """429."""
+    SERVER_ERROR = "server-error"
+    """5xx."""
+    REFUSED = "refused"
+    """Any other 4xx: the request itself is wrong."""
+    RESTARTED = "restarted"
+    """kopf ended unasked and was started anew."""
+
+
+class Known:
+    """The pods of one watch whose lines pass whatever they hold: tracked by the operator, or passed before.
+
+    A pod may lose its annotation before the handlers have seen that it had one, so the watch remembers by itself.
+    """
+
+    __slots__ = ("_passed", "_tracked")
+
+    def __init__(self, tracked: Container[str] = ()) -> None:
+        self._tracked = tracked
+        self._passed: set[str] = set()
+
+    def __contains__(self, uid: str) -> bool:
+        return uid in self._passed or uid in self._tracked
+
+    def add(self, uid: str) -> None:
+        """Remember a pod whose line passed."""
+        self._passed.add(uid)
+
+    def discard(self, uid: str) -> None:
+        """Forget a deleted pod."""
+        self._passed.discard(uid)
+
+    def keep_only(self, uids: AbstractSet[str]) -> None:
+        """Forget the pods that a complete list no longer holds."""
+        self._passed &= uids
+
+
+class WatchLines:
+    """What arrives in one watch stream, and what kopf is given of it.
+
+    `feed` takes bytes as they come and `finish` ends the stream; both return whole lines for kopf. Once `fault` is set the
+    stream is over, and its last line was `EXPIRED`, on which kopf lists anew.
+    """
+
+    def __init__(self, *, prefix: bytes, known: Known, listing: bool, now: float, filtering: bool = True) -> None:
+        """`prefix` is the annotation prefix; `listing`: the stream begins with all that exists (`sendInitialEvents`)."""
+        self.listed: set[str] = set()
+        """The pods of the list that were passed on."""
+        self.in_list = listing
+        """Whether the list within the stream is still arriving."""
+        self.fault: WatchFault | None = None
+        self.detail = ""
+        self._needle = b'"' + prefix
+        self._known = known
+        self._filtering = filtering
+        self._rest: list[bytes] = []
+        self._rest_size = 0
+        self._spoke_at = now
+
+    def feed(self, data: bytes, now: float) -> bytes:
+        """Take bytes, cut anywhere; return the lines among them that kopf must see."""
+        if self.fault is not None:
+            return b""
+        end = data.rfind(b"\n") + 1
+        if not end:
+            return self._keep_rest(data)
+        kept = self._sift(b"".join((*self._take_rest(), data[:end])), now)
+        return kept + self._keep_rest(data[end:])
+
+    def finish(self) -> bytes:
+        """End the stream. A line that lacks its end is dropped: the server sends it again."""
+        if self.fault is None and self.in_list:
+            return self._fail(WatchFault.INITIAL_CUT, "the stream ended within its list")
+        return b""
+
+    def _keep_rest(self, data: bytes) -> bytes:
+        if self.fault is not None or not data:
+            return b""
+        self._rest.append(data)
+        self._rest_size += len(data)
+        if self._rest_size > LONGEST_LINE:
+            self._take_rest()
+            return self._fail(WatchFault.MALFORMED, f"a line of more than {LONGEST_LINE} bytes")
+        return b""
+
+    def _take_rest(self) -> list[bytes]:
+        rest, self._rest, self._rest_size = self._rest, [], 0
+        return rest
+
+    def _sift(self, data: bytes, now: float) -> bytes:
+        """Judge each line of the data. Hot: for most lines this is one regex match and one set look-up."""
+        kept: list[bytes] = []
+        dropped: re.Match[bytes] | None = None
+        hit = data.find(self._needle)
+        start = 0
+        while start < len(data) and self.fault is None:
+            stop = data.index(b"\n", start) + 1
+            if 0 <= hit < start:
+                hit = data.find(self._needle, start)
+            pod = POD.match(data, start, stop)
+            if pod is None:
+                kept.append(self._unusual(data[start:stop]))
+            elif start <= hit < stop or not self._filtering or pod["uid"].decode() in self._known:
+                kept.append(self._pass(data[start:stop], pod["uid"].decode(), deleted=pod["type"] == b"DELETED"))
+                dropped = None
+            else:
+                dropped = pod
+            start = stop
+        if any(kept):
+            self._spoke_at = now
+        elif dropped is not None:
+            kept.append(self._speak(dropped, now))
+        return b"".join(kept)
+
+    def _pass(self, line: bytes, uid: str, *, deleted: bool) -> bytes:
+        """Let a pod's line through, if it is JSON: kopf would not survive it otherwise.
+
+        kopf is about to parse it anyway, so what looks whole is believed. A line that is broken all the same costs a restart of
+        kopf, which `watch` sees to.
+        """
+        if not _looks_whole(line) and _parse(line) is None:
+            return self._fail(WatchFault.MALFORMED, "a line that is no JSON")
+        if deleted:
+            self._known.discard(uid)
+            return line
+        self._known.add(uid)
+        if self.in_list:
+            self.listed.add(uid)
+        return line
+
+    def _speak(self, dropped: re.Match[bytes], now: float) -> bytes:
+        """Now and then, tell kopf how far the stream has come although there was nothing for it.
+
+        Within the list that cannot be a bookmark, on which kopf would take the list as complete; so a pod's line passes.
+        """
+        silence = now - self._spoke_at
+        if self.in_list:
+            if silence < SIGN_OF_LIFE_EVERY:
+                return b""
+            self._spoke_at = now
+            line = dropped.string[dropped.start() : dropped.string.index(b"\n", dropped.start()) + 1]
+            return self._pass(line, dropped["uid"].decode(), deleted=False)
+        if silence < BOOKMARK_EVERY:
+            return b""
+        self._spoke_at = now
+        return bookmark(dropped["version"])
+
+    def _unusual(self, line: bytes) -> bytes:
+        """Judge what is no pod as Go writes it: a bookmark, an error, another server's JSON, or no JSON at all."""
+        event = _parse(line)
+        if event is None:
+            return b"" if line.isspace() else self._fail(WatchFault.MALFORMED, "a line that is no JSON")
+        kind, body = event.get("type"), event.get("object")
+        if not isinstance(body, dict):
+            return self._fail(WatchFault.MALFORMED, "a line without an object")
+        if kind == "ERROR":
+            return self._error(body)
+        metadata = body.get("metadata")
+        if not isinstance(metadata, dict):
+            return self._fail(WatchFault.MALFORMED, "an object without metadata")
+        if kind == "BOOKMARK":
+            return self._bookmark(line, metadata)
+        if kind not in ("ADDED", "MODIFIED", "DELETED"):
+            return b""
+        uid = metadata.get("uid")
+        if not isinstance(uid, str):
+            return self._fail(WatchFault.MALFORMED, "a pod without a uid")
+        return self._pass(line, uid, deleted=kind == "DELETED")
+
+    def _error(self, status: dict[str, object]) -> bytes:
+        code = status.get("code")
+        fault = WatchFault.EXPIRED if code == GONE else WatchFault.STREAM_ERROR
+        return self._fail(fault, f"{code}: {status.get('message', '')}")
+
+    def _bookmark(self, line: bytes, metadata: dict[str, object]) -> bytes:
+        """Pass a bookmark on, but within the list only the one that ends it: kopf takes the first one for that."""
+        if self.in_list:
+            annotations = metadata.get("annotations")
+            if not isinstance(annotations, dict) or annotations.get(LIST_ENDS) != "true":
+                return b""
+            self.in_list = False
+            self._known.keep_only(self.listed)
+        return line
+
+    def _fail(self, fault: WatchFault, detail: str) -> bytes:
+        self.fault, self.detail = fault, detail
+        return EXPIRED
+
+
+def bookmark(version: bytes) -> bytes:
+    """Make a bookmark like the server's own."""
+    return (
+        b'{"type":"BOOKMARK","object":{"kind":"Pod","apiVersion":"v1","metadata":{"resourceVersion":"%s"}}}\n' % version
+    )  # fmt: skip
+
+
+class MalformedPageError(ValueError):
+    """The answer to a list request is no list of pods."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a list, as kopf is given it."""
+
+    body: bytes
+    uids: frozenset[str]
+    last: bool
+
+
+def sift_page(body: bytes, *, prefix: bytes, known: Known, filtering: bool = True) -> Page:
+    """Drop the pods of a page that are none of ours. Raises `MalformedPageError`."""
+    page = _page(_without_strangers(body, b'"' + prefix, known)) if filtering else None
+    page = page or _page(body)
+    if page is None:
+        raise MalformedPageError("the answer is no list of pods")
+    return page
+
+
+def _without_strangers(body: bytes, needle: bytes, known: Known) -> bytes:
+    """Cut the pods out that neither hold the needle nor are known; nothing is left of a page that Go did not write."""
+    head, tail = LIST_HEAD.match(body), body.rfind(b"]}")
+    if head is None or tail < head.end():
+        return b""
+    kept = []
+    for item in _items(body[head.end() : tail]):
+        pod = ITEM.match(item)
+        if pod is None or not item.endswith(b"}"):
+            return b""
+        if needle in item or pod["uid"].decode() in known:
+            kept.append(item)
+    return head[0] + b",".join(kept) + b"]}"
+
+
+def _items(text: bytes) -> list[bytes]:
+    """Split the inside of a list of pods. No array within a pod holds objects that begin with metadata."""
+    if not text:
+        return []
+    pieces = text.split(NEXT_ITEM)
+    return [
+        (NEXT_ITEM[2:] if number else b"") + piece + (b"}" if number < len(pieces) - 1 else b"")
+        for number, piece in enumerate(pieces)
+    ]
+
+
+def _page(body: bytes) -> Page | None:
+    """Read what the page holds; None if it is no list of pods that kopf would survive."""
+    parsed = _parse(body)
+    if parsed is None:
+        return None
+    metadata, items = parsed.get("metadata"), parsed.get("items")
+    listed = [] if items is None else items
+    if not isinstance(metadata, dict) or not isinstance(listed, list):
+        return None
+    uids = [_uid(item) for item in listed]
+    if not all(uids) or not isinstance(metadata.get("resourceVersion"), str):
+        return None
+    if items is None:
+        body = json.dumps({**parsed, "items": []}).encode()
+    return Page(body, frozenset(uids), last=not metadata.get("continue"))
+
+
+def _uid(item: object) -> str:
+    metadata = item.get("metadata") if isinstance(item, dict) else None
+    uid = metadata.get("uid") if isinstance(metadata, dict) else None
+    return uid if isinstance(uid, str) else ""
+
+
+def _looks_whole(line: bytes) -> bool:
+    return line.endswith((b"}}\n", b"}}\r\n")) and line.count(b"{") == line.count(b"}") and line.count(b"[") == line.count(b"]")
+
+
+def _parse(text: bytes) -> dict[str, object] | None:
+    """Read a JSON object; None if it is none."""
+    try:
+        parsed = json.loads(text.decode())
+    except (ValueError, RecursionError):
+        return None
+    return parsed if isinstance(parsed, dict) else None

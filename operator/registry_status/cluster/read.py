@@ -1,0 +1,64 @@
+"""Single looks at pods: one of them, all of them, or who they are."""
+
+from collections.abc import AsyncIterator
+from urllib.parse import quote
+
+from registry_status.cluster.api import ApiError, ApiServer, Json
+
+PAGE = 500
+NOT_FOUND, GONE = 404, 410
+METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+
+
+async def read_pod(api: ApiServer, namespace: str, name: str) -> Json | None:
+    """Read one pod as it is now; None if there is none. Raises `ApiError`."""
+    try:
+        return await api.get(f"{_pods(namespace)}/{quote(name, safe='')}")
+    except ApiError as error:
+        if error.status == NOT_FOUND and error.reason == "NotFound":
+            return None
+        raise
+
+
+async def list_pods(api: ApiServer, namespace: str = "", *, label_selector: str = "", page: int = PAGE) -> AsyncIterator[Json]:
+    """List the pods of a namespace, or of the whole cluster, page by page. Raises `ApiError`.
+
+    A list that takes longer than the server remembers ends with status 410; what was yielded is right, but not all.
+    """
+    async for items in _pages(api, namespace, label_selector, page, "application/json"):
+        for item in items:
+            yield item
+
+
+async def list_pod_uids(
+    api: ApiServer, namespace: str = "", *, label_selector: str = "", page: int = 4 * PAGE
+) -> frozenset[str]:
+    """Return the uids of all pods there are, from their metadata alone: complete, or an `ApiError`."""
+    uids: set[str] = set()
+    async for items in _pages(api, namespace, label_selector, page, METADATA_ONLY):
+        for item in items:
+            metadata = item.get("metadata")
+            uid = metadata.get("uid") if isinstance(metadata, dict) else None
+            if not isinstance(uid, str):
+                raise ApiError(0, "NoUid", "a pod of the list has no uid")
+            uids.add(uid)
+    return frozenset(uids)
+
+
+async def _pages(api: ApiServer, namespace: str, label_selector: str, size: int, accept: str) -> AsyncIterator[list[Json]]:
+    query = {"limit": str(size)}
+    if label_selector:
+        query["labelSelector"] = label_selector
+    while True:
+        answer = await api.get(_pods(namespace), query, accept=accept)
+        items, metadata = answer.get("items") or [], answer.get("metadata") or {}
+        if not isinstance(items, list) or not isinstance(metadata, dict):
+            raise ApiError(0, "NoList", "the answer is no list of pods")
+        yield items
+        if not metadata.get("continue"):
+            return
+        query["continue"] = str(metadata["continue"])
+
+
+def _pods(namespace: str) -> str:
+    return f"/api/v1/namespaces/{quote(namespace, safe='')}/pods" if namespace else "/api/v1/pods"

@@ -1,0 +1,353 @@
+"""Between kopf and the API server: every pod watch and pod list passes here.
+
+kopf's own reading of the Kubernetes API is right for a cluster that behaves. What it gets wrong for us is put right in the HTTP
+session that it is given, so that kopf itself stays as it is:
+
+- it parses every line: `lines` drops those of no interest first;
+- it goes on from the last object when the connection breaks within the initial list, and so misses the rest: an unfinished
+  list ends with a 410, on which kopf lists again;
+- it ends on every other error within a stream, on 401 and on most 4xx: they all become a 410, a patient repetition, or another
+  listing;
+- it asks again at once when a server closes at once: requests keep a growing distance;
+- it never tells when a list is complete: the listener learns it here.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Container
+from typing import Protocol, cast
+
+import aiohttp
+
+from registry_status.cluster.access import AccessError
+from registry_status.cluster.connection import UNAUTHORIZED, Handler
+from registry_status.cluster.lines import EXPIRED, GONE, Known, MalformedPageError, WatchFault, WatchLines, sift_page
+
+PODS = re.compile(r"/api/v1/(?:namespaces/(?P<namespace>[^/]+)/)?pods$")
+PACE = 0.5
+"""Seconds between the starts of two watches (or lists) of the same pods."""
+SLOWEST_PACE = 10.0
+SHORT_LIVED = 5.0
+"""Seconds. A watch that lived less was no success, whatever ended it."""
+LIST_SILENCE = 60.0
+"""Seconds without a byte within a list after which it is begun anew; kopf's own limit is 70, and would miss the rest."""
+BREATH = 0.003
+"""Seconds between two reads within a list. Bytes pile up meanwhile: one wake-up for 256 KiB instead of one for each few pods,
+which takes a third of the CPU time and no longer than the server takes to send."""
+OK, BAD_REQUEST, FORBIDDEN, THROTTLED, SERVER_ERROR, INVALID = 200, 400, 403, 429, 500, 422
+
+
+class WatchListener(Protocol):
+    """Who wants to know how the watches do. `namespace` is empty for a watch of the whole cluster."""
+
+    def listing_started(self, namespace: str) -> None:
+        """All pods of the watch are about to be listed."""
+
+    def listing_finished(self, namespace: str, uids: frozenset[str]) -> None:
+        """The list is complete. Of its pods those with these uids were passed on; the handlers see them in a moment."""
+
+    def progressed(self, namespace: str) -> None:
+        """Bytes arrived."""
+
+    def suffered(self, namespace: str, fault: WatchFault, detail: str) -> None:
+        """Something went wrong; it is being repeated already."""
+
+
+class IncompleteListError(RuntimeError):
+    """kopf would go on watching although the list before it is not complete: it has to start from nothing."""
+
+
+class Pace:
+    """Keeps the starts of successive watches apart: half a second, and ever more while they end soon after they began."""
+
+    def __init__(self) -> None:
+        self._gap = PACE
+        self._started = float("-inf")
+
+    def due(self, now: float) -> float:
+        """Return the seconds to wait before the next start."""
+        return max(0.0, self._started + self._gap - now)
+
+    def started(self, now: float) -> None:
+        """Note a start."""
+        self._started = now
+
+    def ended(self, now: float) -> None:
+        """Note an end."""
+        self._gap = PACE if now - self._started >= SHORT_LIVED else min(self._gap * 2, SLOWEST_PACE)
+
+
+class PodStreams:
+    """The middleware that does it, for all watches of one operator; it outlives sessions and kopf's restarts."""
+
+    def __init__(
+        self,
+        *,
+        prefix: str,
+        listener: WatchListener,
+        tracked: Container[str],
+        filtering: bool = True,
+        without_lists: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`prefix` is the annotations' (with its slash); lines of `tracked` uids always pass; `filtering` off: all pass.
+
+        `without_lists` is called when the server refuses to send lists within watches, although its version can.
+        """
+        self.prefix = prefix.encode()
+        self.listener = listener
+        self.tracked = tracked
+        self.filtering = filtering
+        self.clock = clock
+        self.lists_in_watches = True
+        """Whether the server sends lists within watches, for all that is known."""
+        self._without_lists = without_lists
+        self._watches: dict[str, Watch] = {}
+
+    async def __call__(self, request: aiohttp.ClientRequest, handler: Handler) -> aiohttp.ClientResponse:
+        """Send a request of kopf's; what it answers about pods is sifted."""
+        found = PODS.search(request.url.path)
+        namespace = (found and found["namespace"]) or ""
+        watch = self._watches.setdefault(namespace, Watch(namespace, self))
+        if found is None:
+            return await watch.send(request, handler)
+        if request.url.query.get("watch") == "true":
+            return await watch.stream(request, handler)
+        return await watch.page(request, handler)
+
+    def refuse_lists(self) -> None:
+        """Note that the server does not send lists within watches: an API server whose feature gate WatchList is off."""
+        self.lists_in_watches = False
+        self._without_lists()
+
+
+class Watch:
+    """The pods of one namespace, or of the whole cluster: their list, then their changes."""
+
+    def __init__(self, namespace: str, streams: PodStreams) -> None:
+        self.namespace = namespace
+        self.streams = streams
+        self.known = Known(streams.tracked)
+        self.pace = Pace()
+        self.complete = False
+        self._listed: set[str] = set()
+
+    async def stream(self, request: aiohttp.ClientRequest, handler: Handler) -> aiohttp.ClientResponse:
+        """Open a watch stream, with the list in it or after one."""
+        listing = request.url.query.get("sendInitialEvents") == "true"
+        if not listing and not self.complete:
+            raise IncompleteListError("a watch was resumed within its list")
+        await self._wait()
+        if listing:
+            self._begin_list()
+        response = await self.send(request, handler)
+        if response.status == OK:
+            response.content = cast("aiohttp.StreamReader", SiftedStream(response, self, self._lines(listing)))
+        elif _is_final(response.status):
+            if listing and response.status in (BAD_REQUEST, INVALID):
+                self.streams.refuse_lists()
+            self.ended()
+            response.content = cast("aiohttp.StreamReader", RestartedStream(response.content))
+            response.status = OK
+        return response
+
+    async def page(self, request: aiohttp.ClientRequest, handler: Handler) -> aiohttp.ClientResponse:
+        """Fetch one page of a list."""
+        if "continue" not in request.url.query:
+            await self._wait()
+            self._begin_list()
+        response = await self.send(request, handler)
+        if response.status == OK:
+            response.content = cast("aiohttp.StreamReader", SiftedPage(response.content, self))
+        elif _is_final(response.status):
+            self.ended()
+            raise aiohttp.ClientPayloadError(f"the list was refused with {response.status}; it begins anew")
+        return response
+
+    async def send(self, request: aiohttp.ClientRequest, handler: Handler) -> aiohttp.ClientResponse:
+        """Send a request, for as long as the server does not take our credentials: a rotated token is there in a moment."""
+        patience = Pace()
+        while True:
+            patience.started(self.streams.clock())
+            response = await self._try(request, handler)
+            if response.status >= BAD_REQUEST:
+                self.suffered(_fault(response.status), f"{response.status} {response.reason} for {request.url.path}")
+            if response.status != UNAUTHORIZED:
+                return response
+            response.close()
+            patience.ended(self.streams.clock())
+            await asyncio.sleep(patience.due(self.streams.clock()))
+
+    async def _try(self, request: aiohttp.ClientRequest, handler: Handler) -> aiohttp.ClientResponse:
+        try:
+            return await handler(request)
+        except AccessError as error:
+            self.suffered(WatchFault.UNAUTHORIZED, str(error))
+            raise aiohttp.ClientConnectionError(str(error)) from None
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self.suffered(WatchFault.DISCONNECTED, _said(error))
+            raise
+
+    async def _wait(self) -> None:
+        await asyncio.sleep(self.pace.due(self.streams.clock()))
+        self.pace.started(self.streams.clock())
+
+    def _begin_list(self) -> None:
+        self.complete = False
+        self._listed = set()
+        self.streams.listener.listing_started(self.namespace)
+
+    def _lines(self, listing: bool) -> WatchLines:
+        streams = self.streams
+        return WatchLines(
+            prefix=streams.prefix, known=self.known, listing=listing, now=streams.clock(), filtering=streams.filtering
+        )
+
+    def sift_page(self, body: bytes) -> bytes:
+        """Take a page of the list."""
+        self.progressed()
+        streams = self.streams
+        try:
+            page = sift_page(body, prefix=streams.prefix, known=self.known, filtering=streams.filtering)
+        except MalformedPageError as error:
+            self.suffered(WatchFault.MALFORMED, str(error))
+            self.ended()
+            raise aiohttp.ClientPayloadError(str(error)) from None
+        self._listed |= page.uids
+        for uid in page.uids:
+            self.known.add(uid)
+        if page.last:
+            self.known.keep_only(self._listed)
+            self.finish_list(self._listed)
+        return page.body
+
+    def finish_list(self, uids: set[str]) -> None:
+        """Note that the list is complete."""
+        self.complete = True
+        self.streams.listener.listing_finished(self.namespace, frozenset(uids))
+
+    def progressed(self) -> None:
+        """Note that bytes arrived."""
+        self.streams.listener.progressed(self.namespace)
+
+    def suffered(self, fault: WatchFault, detail: str) -> None:
+        """Note a fault."""
+        self.streams.listener.suffered(self.namespace, fault, detail)
+
+    def ended(self) -> None:
+        """Note that a stream or a list is over."""
+        self.pace.ended(self.streams.clock())
+
+
+class _Content:
+    """What kopf reads instead of the response's own stream; aiohttp only wants to close it."""
+
+    def __init__(self, inner: aiohttp.StreamReader) -> None:
+        self.inner = inner
+
+    def exception(self) -> BaseException | None:
+        return self.inner.exception()
+
+    def set_exception(self, error: BaseException) -> None:
+        self.inner.set_exception(error)
+
+
+class SiftedStream(_Content):
+    """A watch stream without the lines that are none of ours."""
+
+    def __init__(self, response: aiohttp.ClientResponse, watch: Watch, lines: WatchLines) -> None:
+        super().__init__(response.content)
+        self._transport = response.connection and response.connection.transport
+        self._watch = watch
+        self._lines = lines
+
+    async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
+        """Yield what kopf is to see, as it comes."""
+        self.inner.set_read_chunk_size(size)
+        try:
+            while self._lines.fault is None and (data := await self._read()):
+                if kept := self._take(data):
+                    yield kept
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self._watch.suffered(WatchFault.DISCONNECTED, _said(error))
+            if not self._lines.in_list:
+                raise
+        finally:
+            self._watch.ended()
+        if last := self._lines.finish():
+            self._tell()
+            yield last
+
+    async def _read(self) -> bytes:
+        if not self._lines.in_list:
+            return await self.inner.readany()
+        async with asyncio.timeout(LIST_SILENCE):
+            await self._let_pile_up()
+            return await self.inner.readany()
+
+    async def _let_pile_up(self) -> None:
+        if self._transport is not None:
+            self._transport.pause_reading()
+            try:
+                await asyncio.sleep(BREATH)
+            finally:
+                self._transport.resume_reading()
+
+    def _take(self, data: bytes) -> bytes:
+        lines, watch = self._lines, self._watch
+        watch.progressed()
+        was_in_list = lines.in_list
+        kept = lines.feed(data, watch.streams.clock())
+        if was_in_list and not lines.in_list:
+            watch.finish_list(lines.listed)
+        self._tell()
+        return kept
+
+    def _tell(self) -> None:
+        if self._lines.fault is not None:
+            self._watch.suffered(self._lines.fault, self._lines.detail)
+
+
+class RestartedStream(_Content):
+    """A watch that was refused, told to kopf as one that has to start anew."""
+
+    async def iter_chunked(self, _size: int) -> AsyncIterator[bytes]:
+        """Yield the one line on which kopf starts anew."""
+        yield EXPIRED
+
+
+class SiftedPage(_Content):
+    """A page of a list without the pods that are none of ours."""
+
+    def __init__(self, inner: aiohttp.StreamReader, watch: Watch) -> None:
+        super().__init__(inner)
+        self._watch = watch
+
+    async def read(self) -> bytes:
+        """Return the page."""
+        try:
+            body = await self.inner.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self._watch.suffered(WatchFault.DISCONNECTED, _said(error))
+            raise
+        return self._watch.sift_page(body)
+
+
+def _is_final(status: int) -> bool:
+    """Whether kopf would end on this status; the others it repeats."""
+    return BAD_REQUEST <= status < SERVER_ERROR and status not in (FORBIDDEN, THROTTLED)
+
+
+def _fault(status: int) -> WatchFault:
+    named = {
+        UNAUTHORIZED: WatchFault.UNAUTHORIZED,
+        FORBIDDEN: WatchFault.FORBIDDEN,
+        THROTTLED: WatchFault.THROTTLED,
+        GONE: WatchFault.EXPIRED,
+    }
+    return WatchFault.SERVER_ERROR if status >= SERVER_ERROR else named.get(status, WatchFault.REFUSED)
+
+
+def _said(error: Exception) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,239 @@
+"""The watch of pods: kopf, told how to run, and kept running.
+
+kopf ends on conditions that an operator must outlive. `run_pod_watch` starts it anew in the same process, so that what is
+queued, remembered and leased elsewhere in the program stays. Three habits of kopf's need care:
+
+- its `run_tasks` cancels every task of the event loop that was not there before it, ours included: it is told to ignore all;
+- it sets a SIGKILL timer on any exit that no stop flag asked for: turned off;
+- it takes SIGINT and SIGTERM over each time it starts. They are taken back in the same step of the event loop, before any
+  signal can reach kopf's handlers; they set the stop event.
+"""
+
+import asyncio
+import random
+import signal
+import threading
+import time
+from collections.abc import Collection, Container, Coroutine, Iterator
+from contextlib import suppress
+from typing import Any, TypeVar, cast
+
+import aiohttp
+import kopf
+
+from registry_status.cluster.access import Access
+from registry_status.cluster.api import ApiError, ApiServer, server_version
+from registry_status.cluster.connection import open_session
+from registry_status.cluster.lines import WatchFault
+from registry_status.cluster.streams import PodStreams, WatchListener
+from registry_status.config import Settings
+
+_T = TypeVar("_T")
+
+STREAMING_LISTS_SINCE = (1, 34)
+"""The version of Kubernetes from which on every API server sends the list within the watch (`sendInitialEvents`)."""
+PAGE = 500
+LONGEST_WATCH = 600
+"""Seconds after which the server ends a watch: connections find their way to new API servers, as client-go's do."""
+HEALTHY_AFTER = 60.0
+"""Seconds after which a run of kopf counts as one that worked."""
+
+
+async def run_pod_watch(
+    *,
+    access: Access,
+    settings: Settings,
+    registry: kopf.OperatorRegistry,
+    listener: WatchListener,
+    tracked: Container[str],
+    stop: asyncio.Event,
+    filtering: bool = True,
+) -> None:
+    """Watch pods until `stop` is set: their events go to the registry's handlers, the watch's own state to the listener.
+
+    Lines about uids in `tracked` always pass the byte filter; with `filtering` off all lines do. SIGINT and SIGTERM set `stop`.
+    Returns soon after `stop`, once the registry's cleanup handlers have run.
+    """
+    kopf_settings = build_settings(settings)
+    streams = PodStreams(
+        prefix=settings.prefix, listener=listener, tracked=tracked, filtering=filtering,
+        without_lists=lambda: setattr(kopf_settings.watching, "initial_streaming", False),
+    )  # fmt: skip
+    login = Login(access, streams)
+    kopf.on.login(registry=registry, id="login", backoff=1)(login.log_in)
+    patience = iter(Backoffs())
+    _own_signals(stop)
+    while not stop.is_set():
+        started = time.monotonic()
+        problem = await _run_once(login, settings, kopf_settings, registry, stop)
+        if stop.is_set():
+            return
+        listener.suffered("", WatchFault.RESTARTED, problem)
+        if time.monotonic() - started > HEALTHY_AFTER:
+            patience = iter(Backoffs())
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), next(patience))
+
+
+async def _run_once(
+    login: "Login",
+    settings: Settings,
+    kopf_settings: kopf.OperatorSettings,
+    registry: kopf.OperatorRegistry,
+    stop: asyncio.Event,
+) -> str:
+    """Run kopf until it ends, and say why it did."""
+    try:
+        async with login.session() as session:
+            version = await _unless(stop, server_version(ApiServer(login.access, session)))
+            if version is not None:
+                kopf_settings.watching.initial_streaming = version >= STREAMING_LISTS_SINCE and login.streams.lists_in_watches
+                await _run_kopf(settings, kopf_settings, registry, stop)
+    except ApiError as error:
+        return error.message
+    except Exception as error:  # noqa: BLE001 - whatever ends kopf must not end the program; a new list loses nothing
+        return f"kopf ended: {type(error).__name__}: {error}"
+    return "kopf ended"
+
+
+async def _unless(stop: asyncio.Event, awaited: Coroutine[None, None, _T]) -> _T | None:
+    """Await it, unless `stop` comes first."""
+    task, stopped = asyncio.create_task(awaited), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        task.cancel()
+        stopped.cancel()
+        await asyncio.gather(task, stopped, return_exceptions=True)
+
+
+async def _run_kopf(
+    settings: Settings, kopf_settings: kopf.OperatorSettings, registry: kopf.OperatorRegistry, stop: asyncio.Event
+) -> None:
+    tasks = await kopf.spawn_tasks(
+        registry=registry,
+        settings=kopf_settings,
+        standalone=True,
+        clusterwide=not settings.namespaces,
+        namespaces=settings.namespaces,
+        stop_flag=stop,
+        identity=cast("Any", "registry-status-operator"),  # else kopf looks up users and host names for peering, which is off
+    )
+    _own_signals(stop)
+    await kopf.run_tasks(tasks, ignored=_Everything())
+
+
+def _own_signals(stop: asyncio.Event) -> None:
+    """Take SIGINT and SIGTERM back: kopf's handlers end a single run of it, and a second signal breaks them."""
+    if threading.current_thread() is threading.main_thread():
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+
+
+class _Everything(Collection[Any]):
+    """Holds everything, so that kopf leaves all tasks alone that are not its own root tasks (these end their own)."""
+
+    def __contains__(self, item: object) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+class Login:
+    """kopf's login handler: gives it sessions whose requests pass through the streams.
+
+    Credentials are put on each request by the session itself, so kopf logs in once a run, or when a session was closed.
+    """
+
+    def __init__(self, access: Access, streams: PodStreams) -> None:
+        self.access = access
+        self.streams = streams
+        self._session: aiohttp.ClientSession | None = None
+
+    def session(self) -> aiohttp.ClientSession:
+        """Return the session in use, or open one."""
+        if self._session is None or self._session.closed:
+            self._session = open_session(self.access, self.streams)
+        return self._session
+
+    async def log_in(self, **_: object) -> kopf.AiohttpSession:
+        """Log in, as kopf calls it."""
+        return kopf.AiohttpSession(
+            server=self.access.server, aiohttp_session=self.session(), default_namespace=self.access.namespace
+        )
+
+
+def build_settings(settings: Settings) -> kopf.OperatorSettings:
+    """Tell kopf how to run: watch pods, write nothing, never give up."""
+    made = kopf.OperatorSettings()
+    made.persistence.diffbase_storage = NoDiffBase()  # building it takes most of the time of an event, for nothing
+    made.persistence.progress_storage = NoProgress()
+    made.posting.enabled = False
+    made.peering.standalone = True
+    made.scanning.disabled = True  # no right to list CRDs and namespaces is needed
+    made.process.ultimate_exiting_timeout = None  # it would kill the process ten minutes after a restart of kopf
+    made.queueing.idle_timeout = 0.01
+    made.queueing.exit_timeout = 0.5
+    made.networking.error_backoffs = Backoffs()
+    made.networking.request_timeout = 30.0
+    made.networking.connect_timeout = 5.0
+    made.watching.connect_timeout = 5.0
+    made.watching.server_timeout = LONGEST_WATCH
+    made.watching.reconnect_backoff = 0.0  # the streams keep the pace
+    made.watching.chunk_size = PAGE
+    if settings.label_selector:
+        made.watching.label_selectors["", "v1", "pods"] = settings.label_selector
+    return made
+
+
+class Backoffs:
+    """Seconds between attempts, without an end, however often it is iterated: kopf gives up where they end.
+
+    Jittered, as all operators of a cluster notice its API server's failure at the same moment.
+    """
+
+    def __iter__(self) -> Iterator[float]:
+        seconds = 0.5
+        while True:
+            yield seconds * random.uniform(0.75, 1.25)  # noqa: S311 - no secret
+            seconds = min(seconds * 2, 10.0)
+
+
+class NoDiffBase(kopf.DiffBaseStorage):
+    """Remembers no last state of a pod: nothing here compares two of them, and pods are never patched."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:  # noqa: ANN401
+        """Nothing to compare with later."""
+        return cast("kopf.BodyEssence", {})
+
+    def fetch(self, **_: Any) -> None:  # noqa: ANN401
+        """Nothing was stored."""
+
+    def store(self, **_: Any) -> None:  # noqa: ANN401
+        """Store nothing."""
+
+
+class NoProgress(kopf.ProgressStorage):
+    """Remembers no handler's progress: they have none."""
+
+    def fetch(self, **_: Any) -> None:  # noqa: ANN401
+        """Nothing was stored."""
+
+    def store(self, **_: Any) -> None:  # noqa: ANN401
+        """Store nothing."""
+
+    def purge(self, **_: Any) -> None:  # noqa: ANN401
+        """Nothing was stored."""
+
+    def touch(self, **_: Any) -> None:  # noqa: ANN401
+        """Touch no pod."""
+
+    def clear(self, *, essence: kopf.BodyEssence) -> kopf.BodyEssence:
+        """Nothing of ours is in it."""
+        return essence

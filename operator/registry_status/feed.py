@@ -1,0 +1,165 @@
+"""Where the watch of pods meets the engine: events become desired statuses, complete lists tell who has vanished."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from registry_status.cluster.api import ApiError
+from registry_status.cluster.lines import WatchFault
+from registry_status.config import Settings
+from registry_status.model import Desired, PodRef, Reason
+from registry_status.pods.status import desired
+from registry_status.report.health import HealthState
+from registry_status.report.logs import LogLimiter
+from registry_status.sync.engine import Engine
+
+logger = logging.getLogger(__name__)
+RawPod = Mapping[str, object]
+CONFIRM_AGAIN = 5.0
+"""Seconds between attempts to learn whether a pod that left the selection still lives."""
+
+
+class FaultCounter(Protocol):
+    """Counts what the watch suffers from."""
+
+    def watch_fault(self, kind: str) -> None:
+        """Something went wrong with a watch."""
+        ...
+
+
+@dataclass(slots=True)
+class _List:
+    """One list of one watch: what was handed over since it began, and what is still on its way through kopf."""
+
+    seen: set[str] = field(default_factory=set)
+    listed: frozenset[str] | None = None
+    awaited: set[str] = field(default_factory=set)
+
+
+class PodFeed:
+    """Takes events from kopf's handler and news from the watch's session. Nothing here waits or raises.
+
+    A list counts as complete only when every pod of it has come out of kopf's queues: then `listed` is called once for all
+    watches, and tracked pods that no list holds are told to be gone.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        engine: Engine,
+        health: HealthState,
+        faults: FaultCounter,
+        *,
+        listed: Callable[[], None],
+        read_pod: Callable[[str, str], Awaitable[RawPod | None]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._health = health
+        self._faults = faults
+        self._listed = listed
+        self._read_pod = read_pod
+        self._clock = clock
+        self._lists: dict[str, _List] = {}
+        self._unlisted = set(settings.namespaces or ("",))
+        self._limiter = LogLimiter(clock)
+        self._confirming: dict[str, asyncio.Task[None]] = {}
+
+    def take(self, kind: str | None, pod: RawPod) -> None:
+        """One event of one pod; `kind` None is an entry of a list."""
+        deleted = kind == "DELETED"
+        wanted = desired(pod, self._settings, deleted=deleted)
+        if deleted and self._settings.label_selector and not _was_deleted(pod):
+            self._confirm(wanted)
+        else:
+            self._engine.take(wanted, deleted=deleted)
+        self._saw(wanted.pod)
+
+    def listing_started(self, namespace: str) -> None:
+        """A list begins; what an earlier one left unfinished counts no more."""
+        self._lists[namespace] = _List()
+        self._health.tried(_name(namespace), self._clock())
+
+    def listing_finished(self, namespace: str, uids: frozenset[str]) -> None:
+        """The session has passed on a whole list; kopf's queues may still hold some of it."""
+        under_way = self._lists.setdefault(namespace, _List())
+        under_way.listed = uids
+        under_way.awaited = set(uids - under_way.seen)
+        if not under_way.awaited:
+            self._complete(namespace, under_way)
+
+    def progressed(self, namespace: str) -> None:
+        """The watch is alive."""
+        self._health.heard(_name(namespace), self._clock())
+
+    def suffered(self, namespace: str, fault: WatchFault, detail: str) -> None:
+        """The watch goes on after a fault: count it, and say it in a line, not in a flood of them."""
+        self._faults.watch_fault(fault)
+        self._health.tried(_name(namespace), self._clock())
+        where = f"namespace {namespace}" if namespace else "pods"
+        fields = {"fault": fault.value}
+        self._limiter.log(logger, logging.WARNING, fault, f"watch of {where}: {fault}: {detail}; it goes on", fields)
+
+    async def aclose(self) -> None:
+        """End what still asks about pods."""
+        tasks = list(self._confirming.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _saw(self, pod: PodRef) -> None:
+        for namespace in ("", pod.namespace):
+            under_way = self._lists.get(namespace)
+            if under_way is None:
+                continue
+            under_way.seen.add(pod.uid)
+            under_way.awaited.discard(pod.uid)
+            if under_way.listed is not None and not under_way.awaited:
+                self._complete(namespace, under_way)
+
+    def _complete(self, namespace: str, under_way: _List) -> None:
+        """Every pod of the list has been taken: whoever is tracked and was not among them is gone."""
+        del self._lists[namespace]
+        present = under_way.seen | (under_way.listed or frozenset())
+        for pod in self._engine.pods():
+            if pod.uid not in present and namespace in ("", pod.namespace):
+                self._engine.vanish(pod.uid)
+        self._health.listed(_name(namespace), self._clock())
+        if namespace in self._unlisted:
+            self._unlisted.discard(namespace)
+            if not self._unlisted:
+                self._listed()
+
+    def _confirm(self, gone: Desired) -> None:
+        """A pod that leaves the label selector looks as if it were deleted: ask."""
+        uid = gone.pod.uid
+        if uid in self._engine and uid not in self._confirming:
+            task = asyncio.create_task(self._ask(gone), name=f"confirm {gone.pod}")
+            task.add_done_callback(lambda _: self._confirming.pop(uid, None))
+            self._confirming[uid] = task
+
+    async def _ask(self, gone: Desired) -> None:
+        while gone.pod.uid in self._engine:
+            try:
+                pod = await self._read_pod(gone.pod.namespace, gone.pod.name)
+            except ApiError:
+                await asyncio.sleep(CONFIRM_AGAIN)
+                continue
+            alive = pod is not None and desired(pod, self._settings).pod.uid == gone.pod.uid
+            if alive:
+                gone = Desired(gone.pod, None, Reason.NOT_MANAGED, "the pod has left the label selector")
+            self._engine.take(gone, deleted=not alive)
+            return
+
+
+def _was_deleted(pod: RawPod) -> bool:
+    metadata = pod.get("metadata")
+    return isinstance(metadata, Mapping) and bool(metadata.get("deletionTimestamp"))
+
+
+def _name(namespace: str) -> str:
+    return namespace or "pods"

@@ -1,0 +1,78 @@
+"""One door for everything that is to be told: each outcome goes to the Events, the metrics and the log."""
+
+import logging
+
+from registry_status.model import Outcome, OutcomeKind, PodRef
+from registry_status.report.events import EventRecorder
+from registry_status.report.logs import LogLimiter
+from registry_status.report.metrics import Metrics
+
+logger = logging.getLogger("registry_status.outcome")
+
+TROUBLE = frozenset(OutcomeKind) - {OutcomeKind.DELIVERED, OutcomeKind.RELEASED}
+
+
+class Reporter:
+    """What `sync` reports to. Nothing here does I/O, waits or raises.
+
+    The log has one line for each status delivered by a write, and one for each pod that comes into trouble; an outage's
+    thousand lines of one kind are cut by the limiter, which tells how many it left out.
+    """
+
+    def __init__(self, events: EventRecorder, metrics: Metrics, limiter: LogLimiter | None = None) -> None:
+        self._events, self._metrics = events, metrics
+        self._limiter = limiter or LogLimiter(burst=10)
+        self._trouble: dict[str, tuple[OutcomeKind, str]] = {}
+
+    def outcome(self, outcome: Outcome) -> None:
+        """Tell how a delivery stands."""
+        self._metrics.outcome(outcome)
+        self._events.report(outcome)
+        if outcome.kind in TROUBLE:
+            self._log_trouble(outcome)
+        elif outcome.kind is OutcomeKind.DELIVERED:
+            self._log_delivery(outcome)
+        if outcome.kind in (OutcomeKind.RELEASED, OutcomeKind.ABANDONED):
+            self._trouble.pop(outcome.pod.uid, None)
+
+    def retried(self) -> None:
+        """Tell of a delivery's second and further tries."""
+        self._metrics.retried()
+
+    def drifted(self, cause: str) -> None:
+        """Tell of a status that was found changed in the registry."""
+        self._metrics.drifted(cause)
+
+    def forget(self, pod: PodRef) -> None:
+        """The pod is gone for good, or no longer ours."""
+        self._trouble.pop(pod.uid, None)
+        self._events.forget(pod.uid)
+
+    def _log_trouble(self, outcome: Outcome) -> None:
+        now = (outcome.kind, "" if outcome.kind is OutcomeKind.FAILING else outcome.message)
+        if self._trouble.get(outcome.pod.uid) == now:
+            return
+        if outcome.kind is not OutcomeKind.DRIFTED:  # a moment, not a state that lasts until something is delivered
+            self._trouble[outcome.pod.uid] = now
+        key = f"{outcome.kind} {outcome.code}"
+        self._limiter.log(logger, logging.WARNING, key, f"{outcome.kind}: {outcome.message}", _fields(outcome))
+
+    def _log_delivery(self, outcome: Outcome) -> None:
+        before = self._trouble.pop(outcome.pod.uid, None)
+        if before is not None:
+            logger.info("recovered from %s: %s", before[0], outcome.message, extra=_fields(outcome))
+        elif outcome.written:
+            logger.info("%s", outcome.message, extra=_fields(outcome))
+
+
+def _fields(outcome: Outcome) -> dict[str, object]:
+    fields: dict[str, object] = {"pod": outcome.pod.name, "namespace": outcome.pod.namespace}
+    if outcome.status is not None:
+        fields["status"] = outcome.status.value
+    if outcome.instances:
+        fields["instance"] = outcome.instances[0] if len(outcome.instances) == 1 else outcome.instances
+    if outcome.code:
+        fields["code"] = outcome.code
+    if outcome.latency is not None:
+        fields["latency"] = round(outcome.latency, 3)
+    return fields

@@ -1,0 +1,167 @@
+"""Looking for drift: what the registry says is compared with what was written, and put back (DESIGN section 6).
+
+A registry forgets: after an instance's lease has run out its SDK registers it anew with its own status, usually UP, and the
+status written before is silently lost. Consoles and other operators write too.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Protocol
+
+from registry_status.model import Outcome, OutcomeKind, Tenant
+from registry_status.registry.base import Instance, RegistryError
+from registry_status.sync.delivery import Delivery
+from registry_status.sync.desired import PodRecord, PodRecords
+from registry_status.sync.fresh import Reading
+from registry_status.sync.instances import Held, InstanceKey
+from registry_status.sync.matching import Matched
+
+JITTER = 0.1
+IDLE = 1.0
+"""Seconds until the next look whether there are services by now."""
+FIGHT_REPAIRS = 3
+"""So many repairs of one instance..."""
+FIGHT_WINDOW = 300.0
+"""...within so many seconds mean that someone else writes too; for as long the instance is then left to them."""
+
+logger = logging.getLogger(__name__)
+
+
+class Cause(StrEnum):
+    """Why the registry said something else than was written."""
+
+    REGISTERED_ANEW = "registered-anew"
+    """The instance expired or was removed, and came back with its own status."""
+    CHANGED = "changed-by-others"
+    VANISHED = "vanished"
+    """The instance is not there any more."""
+    JOINED = "joined"
+    """The pod has registered another instance."""
+
+
+class DriftReporter(Protocol):
+    """Is told of drift."""
+
+    def outcome(self, outcome: Outcome) -> None:
+        """Something worth an Event."""
+        ...
+
+    def drifted(self, cause: str) -> None:
+        """A status was found changed."""
+        ...
+
+
+class Resync:
+    """Goes through all services in use, each once an interval."""
+
+    def __init__(
+        self, records: PodRecords, delivery: Delivery, reporter: DriftReporter, *, interval: float, chance: random.Random
+    ) -> None:
+        self._records = records
+        self._delivery = delivery
+        self._reporter = reporter
+        self._interval = interval
+        self._chance = chance
+        self._repairs: dict[InstanceKey, list[float]] = {}
+
+    async def run(self) -> None:
+        """Go on for ever, spreading the services over the interval; ends by being cancelled."""
+        while True:
+            services = self._services()
+            for tenant, service_id in services:
+                await self._sleep(self._interval / len(services))
+                await self.compare(tenant, service_id)
+            if not services:
+                await self._sleep(min(IDLE, self._interval))
+
+    async def compare(self, tenant: Tenant, service_id: str) -> None:
+        """List one service and wake the pods whose instances are not as they should be."""
+        try:
+            reading = await self._delivery.directory.instances(tenant, service_id, _now())
+        except RegistryError as error:
+            logger.debug("cannot compare service %s: %s", service_id, error)
+            return
+        held = [one for one in self._delivery.instances if one.key.tenant == tenant and one.key.service_id == service_id]
+        listed = {found.instance_id: found for found in reading.value}
+        for one in held:
+            if one.judges(reading.asked_at):
+                self._judge(one, listed.get(one.key.instance_id), reading)
+        known = {one.key.instance_id for one in held}
+        self._look_for_joined(held, [found for found in reading.value if found.instance_id not in known])
+        self._forget_repairs()
+
+    def _judge(self, held: Held, found: Instance | None, reading: Reading[Sequence[Instance]]) -> None:
+        owner = self._records.get(held.owner) if held.owner is not None else None
+        if owner is None:
+            return
+        if found is None:
+            self._reporter.drifted(Cause.VANISHED)
+            held.status = None  # unknown: its owner looks for its instances anew
+            self._delivery.wake(owner.uid)
+            return
+        anew = found.registered_at != held.registered_at
+        before, held.registered_at = held.status, found.registered_at
+        if found.status == before:
+            return
+        if self._is_left_to_others(held.key):
+            return
+        held.learn(Reading(found.status, reading.asked_at))
+        cause = Cause.REGISTERED_ANEW if anew else Cause.CHANGED
+        self._reporter.drifted(cause)
+        self._note_repair(held, owner, found, cause)
+        self._delivery.wake(owner.uid)
+
+    def _note_repair(self, held: Held, owner: PodRecord, found: Instance, cause: Cause) -> None:
+        repairs = self._repairs.setdefault(held.key, [])
+        repairs.append(_now())
+        what = f"the registry says {found.status} of instance {found.instance_id}, not {owner.desired.status} as was written"
+        if len(repairs) >= FIGHT_REPAIRS:
+            text = (
+                f"{what}, {len(repairs)} times in {FIGHT_WINDOW:g} s: someone else (a console, a second operator) writes it too"
+            )
+            self._tell(owner, f"{text}; it is left to them for {FIGHT_WINDOW:g} s after this repair")
+        elif cause is Cause.CHANGED:
+            self._tell(owner, f"{what}: someone else has changed it; it is put back")
+
+    def _is_left_to_others(self, key: InstanceKey) -> bool:
+        repairs = [moment for moment in self._repairs.get(key, ()) if _now() - moment < FIGHT_WINDOW]
+        if repairs:
+            self._repairs[key] = repairs
+        else:
+            self._repairs.pop(key, None)
+        return len(repairs) >= FIGHT_REPAIRS
+
+    def _tell(self, owner: PodRecord, text: str) -> None:
+        ids = tuple(key.instance_id for key in owner.instances)
+        self._reporter.outcome(Outcome(owner.desired.pod, OutcomeKind.DRIFTED, owner.desired.status, text, instances=ids))
+
+    def _look_for_joined(self, held: Sequence[Held], unclaimed: Sequence[Instance]) -> None:
+        """A pod may have registered again under another id: match it against what nobody claims."""
+        if not unclaimed:
+            return
+        for uid in {one.owner for one in held if one.owner is not None}:
+            record = self._records.get(uid)
+            if record is None or record.desired.ended:
+                continue
+            if isinstance(self._delivery.match(record, unclaimed), Matched):
+                self._reporter.drifted(Cause.JOINED)
+                record.matched_life = None
+                record.wanted_at = _now()
+                self._delivery.wake(uid)
+
+    def _services(self) -> list[tuple[Tenant, str]]:
+        return list(dict.fromkeys((one.key.tenant, one.key.service_id) for one in self._delivery.instances))
+
+    def _forget_repairs(self) -> None:
+        for key in list(self._repairs):
+            self._is_left_to_others(key)
+
+    async def _sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds * self._chance.uniform(1 - JITTER, 1 + JITTER))
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,336 @@
+"""What the chart makes of its values."""
+
+import argparse
+import dataclasses
+import json
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import yaml
+
+from registry_status.config import Settings, read_settings, variable
+from registry_status.model import InstanceStatus
+from tests.charts.rendering import ADDRESS, CHART, FULL, ROOT, Chart, Object, at, kind, one
+from tests.cluster.processes import run
+
+NOT_IN_A_CLUSTER = {"kubeconfig", "context"}
+"""Settings for somebody's own machine: in a cluster, the operator speaks as its service account."""
+
+
+@pytest.fixture(scope="module")
+def by_default(chart: Chart) -> list[Object]:
+    return chart.render()
+
+
+@pytest.fixture(scope="module")
+def full(chart: Chart) -> list[Object]:
+    return chart.render(FULL)
+
+
+def read(environment: dict[str, str]) -> Settings:
+    return read_settings(argparse.Namespace(), environment)
+
+
+class TestHelm:
+    @pytest.mark.parametrize("values", [{}, at("registry.project", "shop"), FULL], ids=["nothing set", "something set", "full"])
+    def test_lint_finds_nothing(self, chart: Chart, values: dict[str, Any]) -> None:
+        said = run(
+            [chart.helm, "lint", "--strict", "--kube-version", "1.36.0", CHART, "--values", "-"], input=json.dumps(values)
+        )
+        assert "0 chart(s) failed" in said
+        assert "[WARNING]" not in said
+        assert "[ERROR]" not in said
+
+    def test_versions_are_the_packages(self) -> None:
+        version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+        about = yaml.safe_load((CHART / "Chart.yaml").read_text())
+        assert (about["version"], about["appVersion"]) == (version, version)
+
+    def test_without_a_registry_the_release_is_refused_by_the_values_name(self, chart: Chart) -> None:
+        assert "registry.addresses is empty: name your Service Center" in chart.refusal(at("registry.addresses", []))
+
+    @pytest.mark.parametrize("elsewhere", [
+        {"extraEnv": [{"name": "REGISTRY_STATUS_REGISTRY_ADDRESS", "value": ADDRESS}]},
+        {"extraEnvFrom": [{"configMapRef": {"name": "settings"}}]},
+    ])  # fmt: skip
+    def test_the_registry_may_be_named_in_the_environment(self, chart: Chart, elsewhere: dict[str, Any]) -> None:
+        assert chart.render(at("registry.addresses", []) | elsewhere)
+
+    def test_works_as_a_dependency_of_another_chart(self, chart: Chart, tmp_path: Path) -> None:
+        parent = tmp_path / "parent"
+        (parent / "charts").mkdir(parents=True)
+        (parent / "charts" / "registry-status-operator").symlink_to(CHART)
+        (parent / "Chart.yaml").write_text("apiVersion: v2\nname: parent\nversion: 1.0.0\n")
+        values = {"global": {"x": 1}, "registry-status-operator": {"enabled": True, "registry": {"addresses": [ADDRESS]}}}
+        assert one(Chart(chart.helm, parent).render(values), "Deployment")
+
+
+class TestSettings:
+    def test_every_setting_can_be_reached(self, chart: Chart) -> None:
+        names = {field.name for field in dataclasses.fields(Settings)} - NOT_IN_A_CLUSTER
+        expected = {variable(name) for name in names}
+        assert set(chart.settings(FULL)) == expected, "templates/_helpers.tpl lists the settings"
+
+    def test_every_value_arrives(self, chart: Chart) -> None:
+        read_back = read(chart.settings(FULL))
+        expected = Settings(
+            namespaces=("shop", "stock"),
+            label_selector="registry-status=enabled,tier in (a, b)",
+            registry_address=("https://one.example:30100", "http://[fd00::1]:30100"),
+            registry_project="shop",
+            registry_domain="acme",
+            allowed_projects=("team-*", "shop/legacy"),
+            allowed_domains=("acme",),
+            request_timeout=2.5,
+            connect_timeout=1,
+            concurrency=8,
+            annotation_prefix="status.example.org",
+            operator_class="blue",
+            terminating_status=InstanceStatus.OUTOFSERVICE,
+            starting_status=InstanceStatus.DOWN,
+            not_ready_status=type(read_back.not_ready_status).DOWN,
+            trust_instance_ids=True,
+            resync_interval=3600,
+            registration_window=0,
+            listen=("::", 9090),
+            report_updates=True,
+            log_format=type(read_back.log_format).JSON,
+            log_level=type(read_back.log_level).DEBUG,
+        )
+        unset = {field.name for field in dataclasses.fields(Settings) if getattr(expected, field.name) == field.default}
+        assert unset == NOT_IN_A_CLUSTER, "FULL gives each setting a value that is not its default"
+        assert read_back == expected
+
+    def test_the_defaults_are_the_operators(self, chart: Chart) -> None:
+        assert read(chart.settings()) == Settings(registry_address=(ADDRESS,))
+
+    def test_a_value_set_to_null_leaves_it_to_the_operator(self, chart: Chart) -> None:
+        values = at("pods.annotationPrefix", None) | {"delivery": {"resyncInterval": None}, "watch": {"namespaces": None}}
+        assert read(chart.settings(values)) == Settings(registry_address=(ADDRESS,))
+
+    def test_port_and_probes_follow_the_setting(self, chart: Chart) -> None:
+        container = chart.container(FULL)
+        assert container["ports"] == [{"name": "http", "containerPort": 9090, "protocol": "TCP"}]
+        assert {container[f"{probe}Probe"]["httpGet"]["port"] for probe in ("startup", "liveness", "readiness")} == {"http"}
+
+
+class TestPod:
+    def test_says_who_it_is(self, chart: Chart) -> None:
+        fields = {
+            entry["name"]: entry["valueFrom"]["fieldRef"]["fieldPath"]
+            for entry in chart.container()["env"]
+            if "valueFrom" in entry
+        }
+        assert fields == {
+            "POD_NAME": "metadata.name",
+            "POD_NAMESPACE": "metadata.namespace",
+            "POD_UID": "metadata.uid",
+            "NODE_NAME": "spec.nodeName",
+        }
+
+    def test_meets_the_restricted_standard(self, chart: Chart) -> None:
+        for values in ({}, FULL):
+            pod = chart.pod(values)
+            assert pod["securityContext"] == {
+                "runAsNonRoot": True, "runAsUser": 65532, "runAsGroup": 65532, "seccompProfile": {"type": "RuntimeDefault"}
+            }  # fmt: skip
+            (container,) = pod["containers"]
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}
+            }  # fmt: skip
+            assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & set(pod)
+
+    def test_a_platform_that_picks_the_user_can(self, chart: Chart) -> None:
+        pod = chart.pod({"podSecurityContext": {"runAsUser": None, "runAsGroup": None}})
+        assert pod["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+
+    def test_is_probed(self, chart: Chart) -> None:
+        container = chart.container()
+        paths = {probe: container[f"{probe}Probe"]["httpGet"]["path"] for probe in ("startup", "liveness", "readiness")}
+        assert paths == {"startup": "/healthz", "liveness": "/healthz", "readiness": "/readyz"}
+
+    def test_two_never_write_at_once(self, by_default: list[Object]) -> None:
+        deployment = one(by_default, "Deployment")["spec"]
+        assert (deployment["replicas"], deployment["strategy"]) == (1, {"type": "Recreate"})
+
+    def test_no_stray_environment(self, chart: Chart) -> None:
+        assert chart.pod()["enableServiceLinks"] is False
+
+    def test_is_bounded(self, chart: Chart) -> None:
+        resources = chart.container()["resources"]
+        assert set(resources["requests"]) == {"cpu", "memory"}
+        assert set(resources["limits"]) == {"memory"}, "a CPU limit delays statuses"
+
+    def test_has_time_to_deliver(self, chart: Chart) -> None:
+        assert chart.pod()["terminationGracePeriodSeconds"] == 15
+
+    @pytest.mark.parametrize(("image", "expected"), [
+        ({}, "registry-status-operator:{version}"),
+        ({"tag": "1.2.3"}, "registry-status-operator:1.2.3"),
+        ({"repository": "r.example:5000/a/b", "tag": "x"}, "r.example:5000/a/b:x"),
+        ({"digest": "sha256:" + "a" * 64}, "registry-status-operator@sha256:" + "a" * 64),
+        ({"digest": "sha256:" + "a" * 64, "tag": "1.2.3"}, "registry-status-operator@sha256:" + "a" * 64),
+    ])  # fmt: skip
+    def test_image(self, chart: Chart, image: dict[str, str], expected: str) -> None:
+        version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
+        assert chart.container({"image": image})["image"] == expected.format(version=version)
+
+    def test_what_users_add_is_added(self, chart: Chart) -> None:
+        pod = chart.pod(FULL)
+        (container,) = pod["containers"]
+        assert container["args"] == ["run", "--log-level=warning"]
+        assert {"name": "TZ", "value": "UTC"} in container["env"]
+        assert container["envFrom"] == FULL["extraEnvFrom"]
+        assert container["imagePullPolicy"] == "Always"
+        assert container["volumeMounts"] == [{"name": "tmp", "mountPath": "/tmp"}, *FULL["extraVolumeMounts"]]
+        assert [volume["name"] for volume in pod["volumes"]] == ["tmp", "ca"]
+        same = (
+            "imagePullSecrets", "nodeSelector", "tolerations", "affinity", "topologySpreadConstraints", "priorityClassName",
+            "terminationGracePeriodSeconds",
+        )  # fmt: skip
+        assert {name: pod[name] for name in same} == {name: FULL[name] for name in same}
+        template = one(chart.render(FULL), "Deployment")["spec"]["template"]["metadata"]
+        assert template["annotations"] == {"note": "x"}
+        assert template["labels"].items() >= {"sidecar": "false", "team": "platform"}.items()
+
+
+class TestRights:
+    WATCH: ClassVar = {("", "pods"): {"get", "list", "watch"}, ("", "events"): {"create", "get", "patch"}}
+    EVENTS: ClassVar = {("", "events"): {"create", "get", "patch"}}
+
+    @staticmethod
+    def granted(role: Object) -> dict[tuple[str, str], set[str]]:
+        assert all(set(rule) == {"apiGroups", "resources", "verbs"} for rule in role["rules"])
+        return {
+            (group, resource): set(rule["verbs"])
+            for rule in role["rules"]
+            for group in rule["apiGroups"]
+            for resource in rule["resources"]
+        }
+
+    def test_in_the_whole_cluster_they_are_the_least_set(self, by_default: list[Object]) -> None:
+        role, binding = one(by_default, "ClusterRole"), one(by_default, "ClusterRoleBinding")
+        assert self.granted(role) == self.WATCH
+        assert binding["roleRef"]["name"] == role["metadata"]["name"]
+        account = one(by_default, "ServiceAccount")["metadata"]
+        assert binding["subjects"] == [{"kind": "ServiceAccount", "name": account["name"], "namespace": account["namespace"]}]
+        assert not kind(by_default, "Role") + kind(by_default, "RoleBinding")
+
+    def test_with_namespaces_they_end_there(self, full: list[Object]) -> None:
+        assert not kind(full, "ClusterRole") + kind(full, "ClusterRoleBinding")
+        granted = {role["metadata"]["namespace"]: self.granted(role) for role in kind(full, "Role")}
+        assert granted == {"shop": self.WATCH, "stock": self.WATCH, "system": self.EVENTS}, "its own pod gets events, too"
+        bindings = kind(full, "RoleBinding")
+        assert {binding["metadata"]["namespace"] for binding in bindings} == set(granted)
+        for binding in bindings:
+            assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "writer", "namespace": "system"}]
+            assert binding["roleRef"]["kind"] == "Role"
+
+    def test_its_own_namespace_may_be_one_of_them(self, chart: Chart) -> None:
+        roles = kind(chart.render(at("watch.namespaces", ["shop", "system"])), "Role")
+        assert {role["metadata"]["namespace"]: self.granted(role) for role in roles} == {
+            "shop": self.WATCH,
+            "system": self.WATCH,
+        }
+
+    def test_releases_of_one_name_in_two_namespaces_share_no_role(self, chart: Chart) -> None:
+        names = {one(chart.render(namespace=space), "ClusterRole")["metadata"]["name"] for space in ("blue", "green")}
+        assert len(names) == 2
+
+    def test_can_be_left_to_somebody_else(self, chart: Chart) -> None:
+        rendered = chart.render({"rbac": {"create": False}, "serviceAccount": {"create": False, "name": "theirs"}})
+        assert {document["kind"] for document in rendered} == {"Deployment", "Service"}
+        assert one(rendered, "Deployment")["spec"]["template"]["spec"]["serviceAccountName"] == "theirs"
+
+    def test_only_the_operators_pod_gets_the_token(self, by_default: list[Object]) -> None:
+        assert one(by_default, "ServiceAccount")["automountServiceAccountToken"] is False
+        assert one(by_default, "Deployment")["spec"]["template"]["spec"]["automountServiceAccountToken"] is True
+
+
+class TestObjects:
+    def test_no_finalizers_no_hooks_no_owners(self, by_default: list[Object], full: list[Object]) -> None:
+        for document in by_default + full:
+            assert not {"finalizers", "ownerReferences"} & set(document["metadata"])
+            assert not any(name.startswith("helm.sh/hook") for name in document["metadata"].get("annotations", {}))
+
+    def test_each_says_what_it_belongs_to(self, by_default: list[Object], full: list[Object]) -> None:
+        for document in by_default + full:
+            labels = document["metadata"]["labels"]
+            assert labels["app.kubernetes.io/name"] == "registry-status-operator"
+            assert labels["app.kubernetes.io/instance"] == "status"
+            assert labels["app.kubernetes.io/managed-by"] == "Helm"
+        assert all(document["metadata"]["labels"]["team"] == "platform" for document in full)
+
+    def test_own_labels_win(self, chart: Chart) -> None:
+        ours = {"app.kubernetes.io/name": "other", "app.kubernetes.io/instance": "other"}
+        for document in chart.render({"commonLabels": ours, "podLabels": ours}):
+            assert document["metadata"]["labels"]["app.kubernetes.io/name"] == "registry-status-operator"
+            if document["kind"] == "Deployment":
+                assert self.selected(document, document["spec"]["selector"]["matchLabels"])
+
+    def test_the_selector_never_changes(self, by_default: list[Object], full: list[Object]) -> None:
+        for documents in (by_default, full):
+            selector = one(documents, "Deployment")["spec"]["selector"]["matchLabels"]
+            assert selector == {
+                "app.kubernetes.io/name": "registry-status-operator", "app.kubernetes.io/instance": "status"
+            }  # fmt: skip
+
+    def test_the_service_finds_the_pod(self, full: list[Object]) -> None:
+        service = one(full, "Service")
+        assert self.selected(one(full, "Deployment"), service["spec"]["selector"])
+        assert service["spec"]["ports"] == [{"name": "http", "port": 80, "targetPort": "http", "protocol": "TCP"}]
+        assert service["metadata"]["annotations"] == {"prometheus.io/scrape": "true"}
+
+    def test_the_service_can_be_left_out(self, chart: Chart) -> None:
+        assert not kind(chart.render(at("service.enabled", False)), "Service")
+
+    @pytest.mark.parametrize(("release", "values", "expected"), [
+        ("status", {}, "status-registry-status-operator"),
+        ("registry-status-operator", {}, "registry-status-operator"),
+        ("status", {"nameOverride": "rso"}, "status-rso"),
+        ("status", {"fullnameOverride": "rso"}, "rso"),
+        ("r" * 53, {}, f"{'r' * 53}-registry-"[:63].rstrip("-")),
+    ])  # fmt: skip
+    def test_names(self, chart: Chart, release: str, values: dict[str, str], expected: str) -> None:
+        rendered = chart.render(values, release=release)
+        named = {one(rendered, what)["metadata"]["name"] for what in ("Deployment", "Service", "ServiceAccount")}
+        assert named == {expected}
+
+    def test_all_is_in_the_releases_namespace(self, by_default: list[Object]) -> None:
+        namespaced = [document for document in by_default if not document["kind"].startswith("Cluster")]
+        assert {document["metadata"]["namespace"] for document in namespaced} == {"system"}
+
+    @staticmethod
+    def selected(deployment: Object, selector: dict[str, str]) -> bool:
+        return bool(deployment["spec"]["template"]["metadata"]["labels"].items() >= selector.items())
+
+
+class TestNotes:
+    def test_tell_what_to_annotate_and_where_to_look(self, chart: Chart, tmp_path: Path) -> None:
+        notes = chart.notes(tmp_path)
+        for word in (ADDRESS, "the whole cluster", "registry-status.io/service:", "kubectl describe pod", "/metrics"):
+            assert word in notes
+        assert "registry-status.io/class" not in notes
+
+    def test_follow_the_values(self, chart: Chart, tmp_path: Path) -> None:
+        notes = chart.notes(tmp_path, FULL | {"rbac": {"create": False}})
+        for word in ("shop, stock", "status.example.org/class: blue", "deployment/status-writer", "writer needs pods get"):
+            assert word in notes
+
+
+def strings(tree: object) -> Iterator[str]:
+    if isinstance(tree, dict):
+        for value in tree.values():
+            yield from strings(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from strings(value)
+    elif isinstance(tree, str):
+        yield tree
+
+
+def test_nothing_of_the_templates_is_left_unrendered(full: list[Object]) -> None:
+    assert not [text for document in full for text in strings(document) if "{{" in text or "<no value>" in text]

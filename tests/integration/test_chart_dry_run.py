@@ -1,0 +1,185 @@
+"""The chart and the manifests before a real API server: it takes every object, and grants what is needed and no more.
+
+No kubelet runs here; tests/e2e lets the operator live on what the chart makes.
+"""
+
+import json
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.charts.rendering import ADDRESS, BASE, CHART, DEMO, FULL, Chart, Object, kind, objects, one
+from tests.cluster import levels, tools
+from tests.cluster.control_plane import ControlPlane
+from tests.cluster.kube import Kube
+from tests.cluster.processes import CommandError
+
+WATCH_RIGHTS = {("pods", "get"), ("pods", "list"), ("pods", "watch")}
+EVENT_RIGHTS = {("events", "create"), ("events", "get"), ("events", "patch")}
+Rights = set[tuple[str, str]]
+
+
+@pytest.fixture
+def kube(control_plane: ControlPlane) -> Kube:
+    return control_plane.kube
+
+
+@pytest.fixture(scope="module", autouse=True)
+def chart(request: pytest.FixtureRequest) -> Chart:
+    """The chart, and the Helm that all tests here need."""
+    if why := tools.why_not("helm"):
+        levels.not_run(request.config, "integration", why)
+    return Chart(tools.program("helm"))
+
+
+@pytest.fixture
+def namespace(kube: Kube) -> str:
+    return new_namespace(kube, "chart")
+
+
+@pytest.fixture
+def release(kube: Kube, namespace: str) -> Iterator[str]:
+    """The name of a release that is gone afterwards."""
+    yield "status"
+    kube.helm("uninstall", "status", "--namespace", namespace, "--ignore-not-found")
+
+
+def new_namespace(kube: Kube, what: str, **labels: str) -> str:
+    name = f"{what}-{uuid.uuid4().hex[:8]}"
+    kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+    return name
+
+
+def dry_run(kube: Kube, documents: list[Object]) -> list[str]:
+    """Let the API server check the objects, strictly: unknown fields are errors. Return the names of those it took."""
+    words = ("apply", "--dry-run=server", "--validate=strict", "-o", "name", "-f", "-")
+    return kube.kubectl(*words, input=yaml.safe_dump_all(documents)).split()
+
+
+def full_values(*namespaces: str) -> dict[str, Any]:
+    return FULL | {"watch": {"namespaces": list(namespaces)}}
+
+
+def test_every_object_of_the_chart_is_taken(kube: Kube, chart: Chart, namespace: str) -> None:
+    other = new_namespace(kube, "watched")
+    for values in ({}, full_values(other)):
+        rendered = chart.render(values, namespace=namespace)
+        assert len(dry_run(kube, rendered)) == len(rendered)
+
+
+def test_an_unknown_field_would_not_be(kube: Kube, chart: Chart, namespace: str) -> None:
+    rendered = chart.render(namespace=namespace)
+    one(rendered, "Deployment")["spec"]["replcas"] = 1
+    with pytest.raises(CommandError, match="replcas"):
+        dry_run(kube, rendered)
+
+
+@pytest.mark.parametrize("folder", [BASE, DEMO], ids=["base", "demo"])
+def test_every_object_of_the_manifests_is_taken(kube: Kube, folder: Any) -> None:
+    built = objects(kube.kubectl("kustomize", folder))
+    for each in kind(built, "Namespace"):  # a dry run makes none for what comes after
+        kube.apply(each)
+    assert len(dry_run(kube, built)) == len(built)
+
+
+@pytest.mark.parametrize("what", ["chart", "base", "demo"])
+def test_pods_are_admitted_where_the_restricted_standard_is_enforced(kube: Kube, chart: Chart, what: str) -> None:
+    restricted = new_namespace(kube, "restricted", **{"pod-security.kubernetes.io/enforce": "restricted"})
+    rendered = chart.render() if what == "chart" else objects(kube.kubectl("kustomize", BASE if what == "base" else DEMO))
+    for deployment in kind(rendered, "Deployment"):
+        name = deployment["metadata"]["name"]
+        meta = {"name": name, "namespace": restricted}
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": deployment["spec"]["template"]["spec"]}
+        assert dry_run(kube, [pod]) == [f"pod/{name}"]
+        pod["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = True
+        with pytest.raises(CommandError, match="violates PodSecurity"):
+            dry_run(kube, [pod])
+
+
+class TestRights:
+    """What the API server itself says that the service account may do."""
+
+    def test_in_the_whole_cluster(self, kube: Kube, namespace: str, release: str, control_plane: ControlPlane) -> None:
+        operator, nobody = self.accounts(control_plane, namespace, release)
+        other = new_namespace(kube, "other")
+        for space in (namespace, other):
+            assert rights(operator, space) - rights(nobody, space) == WATCH_RIGHTS | EVENT_RIGHTS
+
+    def test_in_some_namespaces(self, kube: Kube, namespace: str, release: str, control_plane: ControlPlane) -> None:
+        watched, other = new_namespace(kube, "watched"), new_namespace(kube, "other")
+        operator, nobody = self.accounts(control_plane, namespace, release, f"watch.namespaces={{{watched}}}")
+        extra = {space: rights(operator, space) - rights(nobody, space) for space in (watched, namespace, other)}
+        assert extra == {watched: WATCH_RIGHTS | EVENT_RIGHTS, namespace: EVENT_RIGHTS, other: set()}
+
+    def test_can_ask_for_its_own_rights_and_use_them(self, namespace: str, release: str, control_plane: ControlPlane) -> None:
+        operator, _ = self.accounts(control_plane, namespace, release)
+        assert ("selfsubjectaccessreviews.authorization.k8s.io", "create") in rights(operator, namespace)
+        for question in ("list pods", "watch pods", "create events", "patch events", "get events"):
+            assert operator.kubectl("auth", "can-i", *question.split(), "--all-namespaces") == "yes\n"
+        assert operator.kubectl("get", "pods", "--all-namespaces", "-o", "name") == ""
+        for question in ("patch pods", "list secrets", "list nodes", "delete pods", "list events", "get configmaps"):
+            with pytest.raises(CommandError, match="no"):
+                operator.kubectl("auth", "can-i", *question.split(), "--all-namespaces")
+
+    @staticmethod
+    def accounts(control_plane: ControlPlane, namespace: str, release: str, *values: str) -> tuple[Kube, Kube]:
+        """Install the chart; return the API as the operator sees it, and as an account without any grant does."""
+        kube = control_plane.kube
+        install(kube, namespace, release, *values)
+        kube.kubectl("create", "serviceaccount", "nobody", "-n", namespace)
+        account = f"{release}-registry-status-operator"
+        return control_plane.service_account(namespace, account), control_plane.service_account(namespace, "nobody")
+
+
+def rights(kube: Kube, namespace: str) -> Rights:
+    """Ask the API server for all that somebody may do in a namespace."""
+    review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectRulesReview", "spec": {"namespace": namespace}}
+    words = ("create", "--validate=false", "-o", "json", "-f", "-")  # kubectl's validation would need more rights
+    answer = json.loads(kube.kubectl(*words, input=json.dumps(review)))
+    assert not answer["status"]["incomplete"]
+    return {
+        (f"{resource}.{group}".rstrip("."), verb)
+        for rule in answer["status"]["resourceRules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def install(kube: Kube, namespace: str, release: str, *values: str, verb: str = "install") -> str:
+    sets = [word for value in (f"registry.addresses={{{ADDRESS}}}", *values) for word in ("--set", value)]
+    return kube.helm(verb, release, CHART, "--namespace", namespace, *sets)
+
+
+def test_install_upgrade_rollback_uninstall_leave_nothing_behind(kube: Kube, namespace: str, release: str) -> None:
+    assert "kubectl describe pod POD" in install(kube, namespace, release)
+    before = left(kube, namespace, release)
+    assert len(before) == 5
+    install(kube, namespace, release, "registry.project=shop", f"watch.namespaces={{{namespace}}}", verb="upgrade")
+    assert left(kube, namespace, release) != before
+    kube.helm("rollback", release, "1", "--namespace", namespace)
+    assert left(kube, namespace, release) == before
+    kube.helm("uninstall", release, "--namespace", namespace)
+    assert left(kube, namespace, release) == []
+
+
+def test_without_a_registry_nothing_is_installed(kube: Kube, namespace: str, release: str) -> None:
+    with pytest.raises(CommandError, match=r"registry\.addresses is empty: name your Service Center"):
+        kube.helm("install", release, CHART, "--namespace", namespace)
+    assert left(kube, namespace, release) == []
+
+
+def left(kube: Kube, namespace: str, release: str) -> list[str]:
+    """Name all objects of the release, wherever they are."""
+    kinds = "deployments,services,serviceaccounts,roles,rolebindings,clusterroles,clusterrolebindings,configmaps,pods"
+    selector = f"app.kubernetes.io/instance={release}"
+    everywhere = kube.get(kinds, "--all-namespaces", "--selector", selector)["items"]
+    of_release = [item for item in everywhere if namespace in (item["metadata"].get("namespace"), *name_parts(item))]
+    return sorted(f"{item['kind']} {item['metadata']['name']}" for item in of_release)
+
+
+def name_parts(item: Object) -> list[str]:
+    return str(item["metadata"]["name"]).split(":")

@@ -1,0 +1,260 @@
+"""httpx over aiohttp, on raw sockets: which failures can have reached the server, and what is never sent or taken."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import httpx
+import pytest
+
+from registry_status.registry.transport import AiohttpTransport, BodyTooLarge
+
+Speak = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+
+
+@asynccontextmanager
+async def serving(speak: Speak) -> AsyncIterator[str]:
+    """Serve connections with a function; the value is the base URL."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        try:
+            await speak(reader, writer)
+        except (asyncio.CancelledError, ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            tasks.discard(task)
+            writer.close()
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        for task in list(tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def answering(*pieces: bytes) -> tuple[Speak, list[bytes]]:
+    """Answer each request with these bytes and close; the list takes the requests."""
+    requests: list[bytes] = []
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        requests.append(await reader.readuntil(b"\r\n\r\n"))
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+
+    return speak, requests
+
+
+def client(
+    transport: httpx.AsyncBaseTransport | None = None, *, seconds: float = 5.0, connect: float = 2.0
+) -> httpx.AsyncClient:
+    timeout = httpx.Timeout(seconds, connect=connect)
+    return httpx.AsyncClient(transport=transport or AiohttpTransport(), timeout=timeout, trust_env=False)
+
+
+async def test_an_answer_comes_back_whole() -> None:
+    speak, _ = answering(b"HTTP/1.1 418 Odd\r\nX-A: 1\r\nX-A: 2\r\nContent-Length: 3\r\n\r\nabc")
+    async with serving(speak) as url, client() as http:
+        answer = await http.get(url)
+    assert (answer.status_code, answer.content) == (418, b"abc")
+    assert answer.headers.get_list("x-a") == ["1", "2"]
+
+
+async def test_a_chunked_answer_comes_back_whole() -> None:
+    speak, _ = answering(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", b"2\r\nde\r\n0\r\n\r\n")
+    async with serving(speak) as url, client() as http:
+        assert (await http.get(url)).content == b"abcde"
+
+
+async def test_an_answer_that_ends_with_its_connection_comes_back_whole() -> None:
+    speak, _ = answering(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nabc")
+    async with serving(speak) as url, client() as http:
+        assert (await http.get(url)).content == b"abc"
+
+
+async def test_a_connection_is_used_again() -> None:
+    connections = 0
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        while await reader.readuntil(b"\r\n\r\n"):
+            writer.write(OK)
+
+    async with serving(speak) as url, client() as http:
+        for _ in range(3):
+            await http.get(url)
+    assert connections == 1
+
+
+async def test_a_body_is_sent_with_its_length() -> None:
+    got = b""
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal got
+        got = await reader.readuntil(b"\r\n\r\n") + await reader.readexactly(4)
+        writer.write(OK)
+
+    async with serving(speak) as url, client() as http:
+        await http.post(url, content=b"body")
+    assert got.lower().count(b"content-length: 4") == 1
+    assert got.endswith(b"body")
+
+
+async def test_cookies_are_not_kept() -> None:
+    speak, requests = answering(b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n")
+    transport = AiohttpTransport()
+    async with serving(speak) as url:
+        for _ in range(2):
+            request = httpx.Request("GET", url)
+            await transport.handle_async_request(request)
+        await transport.aclose()
+    assert len(requests) == 2
+    assert b"cookie" not in requests[1].lower()
+
+
+async def test_a_redirect_is_an_answer() -> None:
+    speak, requests = answering(b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n")
+    async with serving(speak) as url, client() as http:
+        assert (await http.get(url)).status_code == 302
+    assert len(requests) == 1
+
+
+BROKEN: dict[str, tuple[tuple[bytes, ...], type[httpx.TransportError]]] = {
+    "nothing": ((), httpx.ReadError),
+    "another protocol": ((b"SSH-2.0-OpenSSH_9.2\r\n",), httpx.RemoteProtocolError),
+    "half a head": ((b"HTTP/1.1 200 OK\r\nContent-",), httpx.ReadError),
+    "a head too large": ((b"HTTP/1.1 200 OK\r\nX: ", b"x" * 100_000, b"\r\n\r\n"), httpx.RemoteProtocolError),
+    "half a body": ((b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc",), httpx.ReadError),
+    "half a chunk": ((b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nabc",), httpx.ReadError),
+    "no chunk": ((b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",), httpx.ReadError),
+    "a length that is none": ((b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n",), httpx.RemoteProtocolError),
+    "a compressed body": (
+        (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 1\r\n\r\nx",),
+        httpx.RemoteProtocolError,
+    ),
+}
+
+
+@pytest.mark.parametrize(("pieces", "kind"), BROKEN.values(), ids=BROKEN)
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+async def test_a_broken_answer_is_an_error_after_one_request(
+    method: str, pieces: tuple[bytes, ...], kind: type[httpx.TransportError]
+) -> None:
+    speak, requests = answering(*pieces)
+    async with serving(speak) as url, client() as http:
+        with pytest.raises(kind):
+            await http.request(method, url)
+    assert len(requests) == 1
+
+
+async def test_a_reset_connection_is_an_error_after_one_request() -> None:
+    requests = 0
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal requests
+        requests += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.transport.abort()
+
+    async with serving(speak) as url, client() as http:
+        with pytest.raises(httpx.ReadError):
+            await http.put(url)
+    assert requests == 1
+
+
+@pytest.mark.parametrize("word", ["identity", "Identity"])
+async def test_an_answer_may_say_that_it_is_not_compressed(word: str) -> None:
+    speak, _ = answering(b"HTTP/1.1 200 OK\r\nContent-Encoding: " + word.encode() + b"\r\nContent-Length: 2\r\n\r\n{}")
+    async with serving(speak) as url, client() as http:
+        assert (await http.get(url)).json() == {}
+
+
+@pytest.mark.parametrize(
+    "head", [b"Content-Length: 1001\r\n\r\n", b"Connection: close\r\n\r\n"], ids=["announced", "without end"]
+)
+async def test_a_body_over_the_limit_is_not_read_to_its_end(head: bytes) -> None:
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n" + head)
+        while True:
+            writer.write(b" " * 10)
+            await writer.drain()
+            await asyncio.sleep(0)
+
+    async with serving(speak) as url, client(AiohttpTransport(max_body=1000)) as http:
+        with pytest.raises(BodyTooLarge) as caught:
+            await http.get(url)
+    assert "1000 bytes" in str(caught.value)
+
+
+async def test_a_body_of_just_the_limit_is_read() -> None:
+    speak, _ = answering(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + b" " * 1000)
+    async with serving(speak) as url, client(AiohttpTransport(max_body=1000)) as http:
+        assert len((await http.get(url)).content) == 1000
+
+
+# --- what cannot have been sent -----------------------------------------------------------------
+
+
+@contextmanager
+def full() -> Iterator[str]:
+    """A port whose queue is full: who connects hears nothing."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server, socket.socket() as first, socket.socket() as second:
+        for one in (first, second):
+            one.setblocking(False)
+            one.connect_ex(server.getsockname())
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+async def test_no_connection_in_time_is_a_timeout_of_the_connection() -> None:
+    with full() as url:
+        async with client(connect=0.1) as http:
+            with pytest.raises(httpx.ConnectTimeout):
+                await http.put(url)
+
+
+async def test_a_refused_connection_is_a_failure_to_connect() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    async with client() as http:
+        with pytest.raises(httpx.ConnectError):
+            await http.put(f"http://127.0.0.1:{port}")
+
+
+async def test_a_server_that_speaks_no_tls_is_a_failure_to_connect() -> None:
+    speak, _ = answering(OK)
+    async with serving(speak) as url, client(AiohttpTransport(ssl.create_default_context())) as http:
+        with pytest.raises(httpx.ConnectError):
+            await http.put(url.replace("http:", "https:"))
+
+
+async def test_no_answer_in_time_is_a_timeout_of_reading() -> None:
+    async def speak(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    async with serving(speak) as url, client(seconds=0.1) as http:
+        with pytest.raises(httpx.ReadTimeout):
+            await http.put(url)
+
+
+@pytest.mark.parametrize("url", ["ftp://127.0.0.1/", "http:///"])
+async def test_what_is_no_address_is_an_error_of_ours(url: str) -> None:
+    transport = AiohttpTransport()
+    with pytest.raises(httpx.UnsupportedProtocol):
+        await transport.handle_async_request(httpx.Request("GET", url))
+    await transport.aclose()
+
+
+async def test_closing_what_was_never_used_is_fine() -> None:
+    await AiohttpTransport().aclose()

@@ -1,0 +1,239 @@
+"""What probes are told, by rules and over a real socket."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+
+import aiohttp
+import pytest
+
+from registry_status.report.health import (
+    LOOP_STALL,
+    WATCH_SILENCE,
+    WATCH_STALL,
+    HealthState,
+    ListenError,
+    application,
+    keep_beating,
+    serving,
+)
+from registry_status.report.metrics import Metrics
+from tests.unit.report.fakes import FakeClock
+
+Step = Callable[[HealthState], None]
+
+
+def beating_at(now: float) -> Step:
+    return lambda state: state.beat(now)
+
+
+def tried_at(now: float, watch: str = "pods") -> Step:
+    return lambda state: state.tried(watch, now)
+
+
+def heard_at(now: float, watch: str = "pods") -> Step:
+    return lambda state: state.heard(watch, now)
+
+
+def listed_at(now: float, watch: str = "pods") -> Step:
+    return lambda state: state.listed(watch, now)
+
+
+def relisting_at(now: float) -> Step:
+    return lambda state: state.listed("pods", now, complete=False)
+
+
+@pytest.mark.parametrize(
+    ("steps", "now", "ready"),
+    [
+        ([], 0, False),
+        ([heard_at(1)], 1, False),
+        ([listed_at(1)], 1, True),
+        ([listed_at(1)], 1 + WATCH_SILENCE, True),
+        ([listed_at(1)], 1.1 + WATCH_SILENCE, False),
+        ([listed_at(1), heard_at(500)], 500, True),
+        ([listed_at(1), tried_at(500)], 500, False),
+        ([listed_at(1), relisting_at(2)], 2, False),
+        ([listed_at(1), relisting_at(2), listed_at(3)], 3, True),
+        ([listed_at(1), listed_at(1, "shop")], 1, True),
+        ([listed_at(1), heard_at(1, "shop")], 1, False),
+        ([listed_at(1), listed_at(1, "shop"), heard_at(500)], 500, False),
+    ],
+)
+def test_ready_means_listed_and_watching(steps: list[Step], now: float, ready: bool) -> None:
+    state = HealthState(0.0)
+    for step in steps:
+        step(state)
+    assert state.ready(now).passed is ready
+
+
+@pytest.mark.parametrize(
+    ("steps", "now", "live"),
+    [
+        ([], 0, True),
+        ([], LOOP_STALL + 1, False),
+        ([beating_at(LOOP_STALL)], LOOP_STALL + 1, True),
+        ([beating_at(WATCH_STALL + 1)], WATCH_STALL + 1, False),
+        ([beating_at(1000), tried_at(990)], 1000, True),
+        ([beating_at(1000), heard_at(990)], 1000, True),
+        ([beating_at(1000), listed_at(990)], 1000, True),
+        ([beating_at(1000), listed_at(990), tried_at(1, "shop")], 1000, False),
+    ],
+)
+def test_live_means_that_a_restart_would_not_help(steps: list[Step], now: float, live: bool) -> None:
+    state = HealthState(0.0)
+    for step in steps:
+        step(state)
+    assert state.live(now).passed is live
+
+
+def test_an_api_server_that_is_away_for_hours_makes_it_unready_but_never_kills_it() -> None:
+    state = HealthState(0.0)
+    state.listed("pods", 0.0)
+    for now in range(0, 7200, 60):
+        state.beat(now)
+        state.tried("pods", now)
+        assert state.live(now).passed
+    assert not state.ready(7200).passed
+
+
+def test_each_namespace_has_to_be_listed() -> None:
+    state = HealthState(0.0, ["shop", "bank"])
+    state.listed("shop", 1.0)
+    assert str(state.ready(1.0)) == (
+        "[+] watch shop: listed; the API server was heard 0 s ago, at most 100 s allowed\n"
+        "[-] watch bank: the list is not complete yet\n"
+        "failed\n"
+    )
+
+
+def test_the_watch_is_as_old_as_its_oldest_part() -> None:
+    state = HealthState(0.0, ["shop", "bank"])
+    state.heard("shop", 10.0)
+    assert state.watch_age(12.0) == 12.0
+    state.heard("bank", 11.0)
+    assert state.watch_age(12.0) == 2.0
+    assert HealthState(0.0, []).watch_age(1.0) is None
+
+
+async def test_the_loop_gives_a_sign_of_life_each_second_and_tells_how_late() -> None:
+    clock, state, lags = FakeClock(0.0), HealthState(0.0), list[float]()
+    task = asyncio.create_task(keep_beating(state, lags.append, clock=clock, sleep=clock.sleep))
+    await clock.advance(40)
+    assert state.live(clock.now).passed
+    assert len(lags) == 40
+    assert lags[0] == 0.0
+    clock.now += 1.3  # the loop was busy
+    await clock.advance(0)
+    assert lags[-1] == pytest.approx(0.3)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+class Site:
+    """A served application, its parts, and a way to ask."""
+
+    def __init__(self, address: tuple[str, int], clock: FakeClock, state: HealthState, metrics: Metrics) -> None:
+        self.host, self.port = address
+        self.clock, self.state, self.metrics = clock, state, metrics
+
+    async def ask(self, path: str, method: str = "GET", **headers: str) -> tuple[int, str, aiohttp.ClientResponse]:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.request(method, f"http://{self.host}:{self.port}{path}", headers=headers) as response,
+        ):
+            return response.status, await response.text(), response
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[Site]:
+    clock, metrics = FakeClock(0.0), Metrics()
+    state = HealthState(0.0)
+    async with serving(("127.0.0.1", 0), application(state, metrics, clock)) as address:
+        yield Site(address, clock, state, metrics)
+
+
+class TestServer:
+    async def test_says_why_it_is_not_ready(self, site: Site) -> None:
+        status, text, _ = await site.ask("/readyz")
+        assert (status, text) == (503, "[-] watch pods: the list is not complete yet\nfailed\n")
+        site.state.listed("pods", 0.0)
+        status, text, response = await site.ask("/readyz?verbose")
+        assert status == 200
+        assert text.endswith("\nok\n")
+        assert response.headers["Content-Type"] == "text/plain; charset=utf-8"
+        assert response.headers["Cache-Control"] == "no-store"
+
+    async def test_says_why_it_is_not_live(self, site: Site) -> None:
+        assert (await site.ask("/healthz"))[0] == 200
+        site.clock.now = 31.0
+        status, text, _ = await site.ask("/healthz")
+        assert status == 503
+        assert "[-] event loop: turned 31 s ago, at most 30 s allowed\n" in text
+
+    async def test_shows_the_metrics(self, site: Site) -> None:
+        site.metrics.retried()
+        status, text, response = await site.ask("/metrics")
+        assert status == 200
+        assert "\nregistry_status_retries_total 1.0\n" in text
+        assert response.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+        _, text, response = await site.ask("/metrics", Accept="application/openmetrics-text; version=1.0.0")
+        assert text.endswith("# EOF\n")
+        assert response.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
+
+    @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
+    async def test_answers_head_without_a_body(self, site: Site, path: str) -> None:
+        status, text, _ = await site.ask(path, "HEAD")
+        assert status in (200, 503)
+        assert text == ""
+
+    @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
+    @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
+    async def test_takes_no_other_methods(self, site: Site, method: str, path: str) -> None:
+        status, _, response = await site.ask(path, method)
+        assert status == 405
+        assert response.headers["Allow"] == "GET,HEAD"
+
+    @pytest.mark.parametrize(("path", "status"), [("/", 404), ("/healthz/x", 404), ("/healthz", 200), ("/readyz", 503)])
+    async def test_does_not_tell_what_serves(self, site: Site, path: str, status: int) -> None:
+        answered, _, response = await site.ask(path)
+        assert answered == status
+        assert "Server" not in response.headers
+
+    async def test_stands_strangers_who_speak_no_http_and_logs_nothing(
+        self, site: Site, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with caplog.at_level(logging.INFO):
+            for garbage in (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"G" * 9000):
+                reader, writer = await asyncio.open_connection(site.host, site.port)
+                writer.write(garbage)
+                writer.write_eof()
+                await asyncio.wait_for(reader.read(), 5)
+                writer.close()
+            assert (await site.ask("/healthz"))[0] == 200
+        assert caplog.records == []
+
+
+class TestListening:
+    async def test_on_a_taken_port_is_a_clear_error(self, site: Site) -> None:
+        app = application(site.state, site.metrics)
+        with pytest.raises(ListenError) as caught:
+            async with serving((site.host, site.port), app):
+                pass
+        assert str(caught.value).startswith(f"cannot listen on 127.0.0.1:{site.port} for probes and metrics: ")
+        assert "address already in use" in str(caught.value)
+
+    @pytest.mark.parametrize(("host", "shown"), [("192.0.2.1", "192.0.2.1:1"), ("2001:db8::1", "[2001:db8::1]:1")])
+    async def test_on_a_foreign_address_is_one_too(self, host: str, shown: str) -> None:
+        with pytest.raises(ListenError) as caught:
+            async with serving((host, 1), application(HealthState(0.0), Metrics())):
+                pass
+        assert f"cannot listen on {shown} for" in str(caught.value)
+
+    async def test_ends_with_the_block(self) -> None:
+        async with serving(("127.0.0.1", 0), application(HealthState(0.0), Metrics())) as (host, port):
+            pass
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(host, port)

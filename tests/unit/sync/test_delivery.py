@@ -1,0 +1,484 @@
+"""Delivery of a pod's status: what is written, what is not, and what is told."""
+
+import pytest
+
+from registry_status.model import InstanceStatus, OutcomeKind
+from registry_status.registry.base import AuthError, BlockedError, PermanentError, RegistryError, TransientError
+from registry_status.registry.devserver import NewService
+from tests.pods import running, terminated, waiting
+from tests.world import ASKED, SERVICE, World, on_virtual_time
+
+BUSY = TransientError("http-503", "no server", address="http://registry")
+
+
+@on_virtual_time
+async def test_a_ready_pod_whose_instance_is_up_writes_nothing() -> None:
+    world = World()
+    world.register()
+    world.see()
+    await world.pass_time()
+    assert world.registry.writes == []
+    assert world.registry.calls == ["list-instances"]
+    assert world.outcomes == []
+
+
+@on_virtual_time
+async def test_a_pod_that_loses_and_regains_readiness_is_followed_by_single_writes() -> None:
+    world = World()
+    instance = world.register()
+    world.see()
+    await world.pass_time()
+    world.see(ready="False", ready_since=9)
+    await world.pass_time()
+    assert world.status(instance) == "OUTOFSERVICE"
+    world.see(ready_since=12)
+    await world.pass_time()
+    assert world.written() == ["OUTOFSERVICE", "UP"]
+    assert world.registry.calls == ["list-instances", "write-status", "write-status"]
+    assert world.kinds() == [OutcomeKind.DELIVERED, OutcomeKind.DELIVERED]
+    assert world.redundant() == []
+
+
+@on_virtual_time
+async def test_repeated_observations_of_one_state_ask_nothing() -> None:
+    world = World()
+    world.register()
+    for _ in range(5):
+        world.see()
+        await world.pass_time()
+    assert world.registry.calls == ["list-instances"]
+
+
+@on_virtual_time
+async def test_nothing_is_asked_before_the_container_has_started() -> None:
+    world = World()
+    world.see(ready="False", ready_since=1, statuses=[waiting()], ip="")
+    await world.pass_time(60)
+    assert world.registry.calls == []
+
+
+@on_virtual_time
+async def test_an_sdk_that_registers_up_on_an_unready_pod_is_corrected_within_about_a_second() -> None:
+    world = World()
+    world.see(ready="False", ready_since=1)
+    await world.pass_time(20)
+    instance = world.register(status="UP")
+    await world.pass_time(1.1)
+    assert world.status(instance) == "STARTING"
+    assert 18 <= world.registry.calls.count("list-instances") <= 24
+
+
+@on_virtual_time
+async def test_after_the_window_registration_is_looked_for_with_the_resync() -> None:
+    world = World()
+    world.see(ready="False", ready_since=1)
+    await world.pass_time(125)
+    before = len(world.registry.calls)
+    await world.pass_time(300)
+    assert 8 <= len(world.registry.calls) - before <= 12
+
+
+@on_virtual_time
+async def test_pods_of_one_service_share_their_looks() -> None:
+    world = World()
+    for number in range(50):
+        world.see(ready="False", ready_since=1, uid=f"uid-{number}", name=f"cart-{number}", ip=f"10.244.1.{number}")
+        await world.pass_time(0.013)
+    await world.pass_time(1)
+    world.registry.calls.clear()
+    await world.pass_time(20)
+    assert world.registry.calls.count("list-instances") <= 25
+
+
+@on_virtual_time
+async def test_a_pod_ready_for_a_minute_without_an_instance_is_told_once_and_recovers() -> None:
+    world = World()
+    world.see()
+    await world.pass_time(59)
+    assert world.kinds() == []
+    await world.pass_time(30)
+    assert world.kinds() == [OutcomeKind.NOT_FOUND]
+    assert SERVICE in world.outcomes[0].message
+    world.register(status="STARTING")
+    await world.pass_time(1.5)
+    assert world.kinds() == [OutcomeKind.NOT_FOUND, OutcomeKind.DELIVERED]
+    assert world.written() == ["UP"]
+
+
+@on_virtual_time
+async def test_a_deleted_pods_instance_goes_down_by_what_is_remembered() -> None:
+    world = World()
+    instance = world.register()
+    world.see()
+    await world.pass_time()
+    world.see(deleting=True)
+    await world.pass_time()
+    assert world.status(instance) == "DOWN"
+    world.see(deleted=True, deleting=True, ip="")
+    await world.pass_time()
+    assert world.written() == ["DOWN"]
+    await world.pass_time(200)
+    assert len(world.engine) == 0
+    assert [str(pod) for pod in world.forgotten] == ["shop/cart-1"]
+
+
+@on_virtual_time
+async def test_an_instance_that_left_by_itself_is_no_failure() -> None:
+    world = World()
+    instance = world.register()
+    world.see()
+    await world.pass_time()
+    world.state.delete_instance(SERVICE, instance)
+    world.see(deleting=True)
+    await world.pass_time()
+    world.see(deleted=True, deleting=True)
+    await world.pass_time(1)
+    assert OutcomeKind.FAILING not in world.kinds()
+    assert OutcomeKind.REJECTED not in world.kinds()
+
+
+@on_virtual_time
+async def test_an_sdk_that_registers_after_its_pod_went_is_put_down() -> None:
+    world = World()
+    world.see(ready="False", ready_since=1)
+    await world.pass_time()
+    world.see(deleted=True, deleting=True)
+    await world.pass_time(10)
+    instance = world.register()
+    await world.pass_time(31)
+    assert world.status(instance) == "DOWN"
+
+
+@on_virtual_time
+async def test_a_finished_pod_is_put_down_and_forgotten_only_when_it_is_deleted() -> None:
+    world = World()
+    instance = world.register()
+    world.see()
+    await world.pass_time()
+    world.see(phase="Succeeded", ready="False", statuses=[terminated(reason="Completed")])
+    await world.pass_time(1000)
+    assert world.status(instance) == "DOWN"
+    assert len(world.engine) == 1
+    world.see(phase="Succeeded", ready="False", statuses=[terminated(reason="Completed")], deleted=True)
+    await world.pass_time(200)
+    assert len(world.engine) == 0
+
+
+@on_virtual_time
+async def test_after_a_restart_in_place_up_goes_to_the_new_instance_and_the_old_one_is_put_down() -> None:
+    world = World()
+    await world.pass_time(5)
+    old = world.register()
+    world.see()
+    await world.pass_time(20)
+    world.see(ready="False", ready_since=20, statuses=[terminated(20)])
+    await world.pass_time()
+    assert world.status(old) == "DOWN"
+    world.see(ready="False", ready_since=20, statuses=[running(22, restarts=1)])
+    await world.pass_time(1.1)
+    assert world.status(old) == "STARTING"
+    new = world.register()
+    await world.pass_time(1.1)
+    assert world.status(new) == "STARTING"
+    world.see(ready_since=30, statuses=[running(22, restarts=1)])
+    await world.pass_time()
+    assert (world.status(new), world.status(old)) == ("UP", "DOWN")
+    assert world.redundant() == []
+
+
+@on_virtual_time
+async def test_an_instance_that_keeps_its_old_timestamp_over_a_restart_is_not_put_down_by_a_fresh_operator() -> None:
+    world = World()
+    await world.pass_time(5)
+    instance = world.register(interval=30, times=3)
+    await world.pass_time(20)
+    world.see(ready_since=30, statuses=[running(22, restarts=1)])
+    for _ in range(30):
+        await world.pass_time(10)
+        world.state.heartbeat(SERVICE, instance)
+    assert world.registry.writes == []
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (BUSY, OutcomeKind.FAILING),
+        (AuthError("401201", "no"), OutcomeKind.AUTH_FAILED),
+        (BlockedError("403201", "blocked"), OutcomeKind.AUTH_FAILED),
+        (PermanentError("400001", "bad"), OutcomeKind.REJECTED),
+    ],
+)
+@on_virtual_time
+async def test_a_failure_is_told_once_and_its_end_too(error: RegistryError, kind: OutcomeKind) -> None:
+    world = World()
+    instance = world.register()
+    world.see()
+    await world.pass_time()
+    world.registry.failure = error
+    world.see(ready="False", ready_since=9)
+    await world.pass_time(60)
+    assert world.kinds() == [kind]
+    assert error.message in world.outcomes[0].message
+    assert instance in world.outcomes[0].message
+    world.registry.failure = None
+    await world.pass_time(301)
+    assert world.kinds() == [kind, OutcomeKind.DELIVERED]
+    assert world.status(instance) == "OUTOFSERVICE"
+
+
+@on_virtual_time
+async def test_retries_back_off_to_half_a_minute() -> None:
+    world = World()
+    world.register()
+    world.see()
+    await world.pass_time()
+    world.registry.failure = BUSY
+    world.see(ready="False", ready_since=9)
+    await world.pass_time(60)
+    in_the_first_minute = len(world.registry.calls)
+    await world.pass_time(600)
+    assert in_the_first_minute < 25
+    assert 600 / 30 / 2 < len(world.registry.calls) - in_the_first_minute < 600 / 30 * 4
+
+
+@on_virtual_time
+async def test_retry_after_is_honoured() -> None:
+    world = World()
+    world.register()
+    world.see()
+    await world.pass_time()
+    world.registry.failure = TransientError("http-429", "too many", retry_after=40)
+    world.see(ready="False", ready_since=9)
+    await world.pass_time(39)
+    assert world.registry.calls.count("write-status") == 1
+
+
+@on_virtual_time
+async def test_a_newer_status_does_not_wait_for_the_older_ones_retry() -> None:
+    world = World()
+    instance = world.register()
+    world.see()
+    await world.pass_time()
+    world.registry.failure = TransientError("http-429", "too many", retry_after=100)
+    world.see(ready="False", ready_since=9)
+    await world.pass_time(1)
+    world.registry.failure = None
+    world.see(deleting=True)
+    await world.pass_time()
+    assert world.status(instance) == "DOWN"
+    assert world.written() == ["DOWN"]
+
+
+@on_virtual_time
+async def test_of_many_changes_during_an_outage_only_the_newest_is_written() -> None:
+    world = World()
+    instance = world.register()
+    world.see()
+    await world.pass_time()
+    world.registry.failure = BUSY
+    for second in range(10, 30):
+        world.see(ready=("True", "False")[second % 2], ready_since=second)
+        await world.pass_time(0.5)
+    world.registry.failure = None
+    await world.pass_time(40)
+    assert world.status(instance) == "OUTOFSERVICE"
+    assert world.written() == ["OUTOFSERVICE"]
+
+
+@on_virtual_time
+async def test_after_a_write_of_unclear_outcome_the_registry_is_read_before_another() -> None:
+    world = World()
+    instance = world.register()
+    world.see()
+    await world.pass_time()
+    world.registry.after_write = TransientError("timeout", "no answer", maybe_applied=True)
+    world.see(ready="False", ready_since=9)
+    await world.pass_time(5)
+    assert world.status(instance) == "OUTOFSERVICE"
+    assert world.written() == ["OUTOFSERVICE"]
+    assert world.kinds() == [OutcomeKind.FAILING, OutcomeKind.DELIVERED]
+
+
+@on_virtual_time
+async def test_a_change_during_a_write_follows_it() -> None:
+    world = World()
+    instance = world.register()
+    world.see()
+    await world.pass_time()
+    world.registry.delay = 2
+    world.see(ready="False", ready_since=9)
+    await world.pass_time(1)
+    world.see(ready_since=10)
+    await world.pass_time(10)
+    assert world.written() == ["OUTOFSERVICE", "UP"]
+    assert world.status(instance) == "UP"
+
+
+@on_virtual_time
+async def test_a_gone_pods_down_is_given_up_after_ten_minutes() -> None:
+    world = World()
+    world.register()
+    world.see()
+    await world.pass_time()
+    world.registry.failure = BUSY
+    world.see(deleted=True, deleting=True)
+    await world.pass_time(700)
+    assert world.kinds()[-1] is OutcomeKind.ABANDONED
+    assert len(world.engine) == 0
+
+
+@on_virtual_time
+async def test_a_pod_handed_back_is_left_alone_and_taken_up_again() -> None:
+    world = World()
+    instance = world.register()
+    world.see()
+    await world.pass_time()
+    world.see(ASKED | {"paused": "true"}, ready="False", ready_since=9)
+    await world.pass_time(100)
+    assert world.registry.writes == []
+    assert world.kinds() == [OutcomeKind.RELEASED]
+    assert len(world.engine) == 0
+    world.see(ready="False", ready_since=9)
+    await world.pass_time()
+    assert world.status(instance) == "OUTOFSERVICE"
+
+
+@on_virtual_time
+async def test_a_changed_target_releases_the_old_instance_and_adopts_the_new() -> None:
+    world = World()
+    world.state.create_service(NewService(name="other", service_id="svc-2"))
+    old, new = world.register(), world.register(service_id="svc-2")
+    world.see()
+    await world.pass_time()
+    world.see({"service-id": "svc-2"}, ready="False", ready_since=9)
+    await world.pass_time()
+    assert world.status(old) == "UP"
+    assert world.status(new, "svc-2") == "OUTOFSERVICE"
+
+
+@on_virtual_time
+async def test_an_invalid_annotation_is_told_once_and_asks_nothing() -> None:
+    world = World()
+    world.register()
+    for _ in range(3):
+        world.see(ASKED | {"match": "luck"})
+        await world.pass_time()
+    assert world.kinds() == [OutcomeKind.INVALID]
+    assert "luck" in world.outcomes[0].message
+    assert world.registry.calls == []
+    world.see(ASKED | {"match": "fate"})
+    await world.pass_time()
+    assert world.kinds() == [OutcomeKind.INVALID] * 2
+    world.see(ASKED | {"match": "fate"}, deleted=True)
+    assert len(world.engine) == 0
+
+
+@on_virtual_time
+async def test_nothing_is_asked_until_all_pods_are_listed() -> None:
+    world = World(held=True)
+    instance = world.register()
+    world.see(ready="False", ready_since=9)
+    await world.pass_time(10)
+    assert world.registry.calls == []
+    world.engine.start_writing()
+    await world.pass_time()
+    assert world.status(instance) == "OUTOFSERVICE"
+
+
+@on_virtual_time
+async def test_a_start_with_many_pods_lists_each_service_once_and_writes_only_differences() -> None:
+    world = World(held=True)
+    for number in range(100):
+        world.register(host=f"cart-{number}", ip=f"10.244.1.{number}")
+        ready = {"ready": "True"} if number % 2 else {"ready": "False", "ready_since": 9}
+        world.see(uid=f"uid-{number}", name=f"cart-{number}", ip=f"10.244.1.{number}", **ready)
+    world.engine.start_writing()
+    await world.pass_time(1)
+    assert world.registry.calls.count("list-instances") == 1
+    assert world.written() == ["OUTOFSERVICE"] * 50
+    assert world.redundant() == []
+
+
+@on_virtual_time
+async def test_a_pod_missing_from_a_complete_list_is_gone() -> None:
+    world = World()
+    instance = world.register()
+    world.see()
+    await world.pass_time()
+    world.engine.vanish("uid-1")
+    await world.pass_time()
+    assert world.status(instance) == "DOWN"
+    assert world.engine.pods() == []
+
+
+@on_virtual_time
+async def test_a_service_by_name_is_found_in_all_its_versions() -> None:
+    world = World()
+    world.state.create_service(NewService(name="cart", version="2.0.0", service_id="svc-2"))
+    instance = world.register(service_id="svc-2")
+    world.see({"service": "cart"}, ready="False", ready_since=9)
+    await world.pass_time()
+    assert world.status(instance, "svc-2") == "OUTOFSERVICE"
+
+
+@on_virtual_time
+async def test_a_service_that_is_registered_later_is_found_within_about_a_second() -> None:
+    world = World()
+    world.see({"service": "late", "version": "1.0.0"}, ready="False", ready_since=1)
+    world.see({"service": "late"}, uid="uid-2", name="late-2", ip="10.244.0.8", ready="False", ready_since=1)
+    await world.pass_time(10)
+    world.state.create_service(NewService(name="late", version="1.0.0", service_id="svc-late"))
+    first = world.register(service_id="svc-late")
+    second = world.register(service_id="svc-late", host="late-2", ip="10.244.0.8")
+    await world.pass_time(2)
+    assert world.status(first, "svc-late") == world.status(second, "svc-late") == "STARTING"
+
+
+@on_virtual_time
+async def test_draining_finishes_what_runs_and_starts_nothing() -> None:
+    world = World()
+    instance = world.register()
+    world.see()
+    await world.pass_time()
+    world.registry.delay = 1
+    world.see(ready="False", ready_since=9)
+    await world.pass_time(0.01)
+    assert await world.engine.drain(5)
+    assert world.status(instance) == "OUTOFSERVICE"
+    world.see(ready_since=12)
+    await world.pass_time(10)
+    assert world.status(instance) == "OUTOFSERVICE"
+
+
+@on_virtual_time
+async def test_draining_gives_up_after_its_time() -> None:
+    world = World()
+    world.register()
+    world.see(ready="False", ready_since=9)
+    world.registry.delay = 100
+    await world.pass_time(0.01)
+    assert not await world.engine.drain(5)
+
+
+@on_virtual_time
+async def test_counts_tell_desired_and_acknowledged_statuses() -> None:
+    world = World()
+    world.register()
+    world.see()
+    world.see(uid="uid-2", name="cart-2", ip="10.244.0.8", ready="False", ready_since=1)
+    await world.pass_time()
+    assert world.engine.desired_counts() == {InstanceStatus.UP: 1, InstanceStatus.STARTING: 1}
+    assert world.engine.acknowledged_counts() == {InstanceStatus.UP: 1}
+
+
+@on_virtual_time
+async def test_the_latency_from_the_pods_transition_is_told_with_a_write() -> None:
+    world = World()
+    world.register()
+    world.see()
+    await world.pass_time(10)
+    world.see(ready="False", ready_since=10)
+    await world.pass_time()
+    latency = world.outcomes[-1].latency
+    assert latency is not None
+    assert 0 < latency < 1

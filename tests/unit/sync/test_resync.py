@@ -1,0 +1,165 @@
+"""Drift: what the registry says is compared with what was written, and put back."""
+
+import pytest
+
+from registry_status.model import OutcomeKind
+from registry_status.registry.base import TransientError
+from registry_status.registry.devserver import NewService
+from registry_status.sync.resync import Cause
+from tests.pods import running
+from tests.world import SERVICE, World, on_virtual_time
+
+ROUND = 34.0
+"""Seconds that a resync round takes at most: 30 with their jitter."""
+
+
+async def unready(world: World, **more: object) -> str:
+    """A pod that has lost readiness, settled as OUTOFSERVICE."""
+    instance = world.register(instance_id="one", **more)
+    world.see(ready="False", ready_since=9)
+    await world.pass_time()
+    assert world.status(instance) == "OUTOFSERVICE"
+    return instance
+
+
+@on_virtual_time
+async def test_in_step_each_service_is_listed_once_an_interval_and_nothing_is_written() -> None:
+    world = World()
+    await unready(world)
+    before = len(world.registry.calls)
+    await world.pass_time(600)
+    assert 17 <= len(world.registry.calls) - before <= 23
+    assert world.written() == ["OUTOFSERVICE"]
+    assert world.drifts == []
+
+
+@on_virtual_time
+async def test_the_lists_of_many_services_are_spread_over_the_interval() -> None:
+    world = World()
+    for number in range(10):
+        world.state.create_service(NewService(name=f"s{number}", service_id=f"s{number}"))
+        world.register(service_id=f"s{number}", ip=f"10.244.2.{number}", host=f"p{number}")
+        world.see({"service-id": f"s{number}"}, uid=f"u{number}", name=f"p{number}", ip=f"10.244.2.{number}")
+    await world.pass_time(40)
+    world.registry.calls.clear()
+    await world.pass_time(6)
+    assert 1 <= len(world.registry.calls) <= 3
+
+
+@on_virtual_time
+async def test_a_status_changed_by_someone_else_is_put_back_and_told() -> None:
+    world = World()
+    instance = await unready(world)
+    world.state.put_status(SERVICE, instance, "UP")
+    await world.pass_time(ROUND)
+    assert world.status(instance) == "OUTOFSERVICE"
+    assert world.drifts == [Cause.CHANGED]
+    assert OutcomeKind.DRIFTED in world.kinds()
+
+
+@on_virtual_time
+async def test_an_instance_that_expired_and_came_back_is_put_right() -> None:
+    world = World()
+    instance = await unready(world)
+    world.state.delete_instance(SERVICE, instance)
+    await world.pass_time(2)
+    world.register(instance_id="one")
+    await world.pass_time(ROUND)
+    assert world.status(instance) == "OUTOFSERVICE"
+    assert world.drifts == [Cause.REGISTERED_ANEW]
+    assert OutcomeKind.DRIFTED not in world.kinds()
+
+
+@on_virtual_time
+async def test_an_instance_that_vanished_is_looked_for_until_it_is_back() -> None:
+    world = World()
+    instance = await unready(world)
+    await world.pass_time(130)
+    world.state.delete_instance(SERVICE, instance)
+    await world.pass_time(ROUND)
+    assert world.drifts == [Cause.VANISHED]
+    world.register(instance_id="one")
+    await world.pass_time(ROUND)
+    assert world.status(instance) == "OUTOFSERVICE"
+
+
+@on_virtual_time
+async def test_an_sdk_that_registers_a_second_instance_without_a_restart_is_noticed() -> None:
+    world = World()
+    old = await unready(world)
+    await world.pass_time(150)
+    new = world.register()
+    await world.pass_time(ROUND)
+    assert world.status(new) == world.status(old) == "OUTOFSERVICE"
+    world.see(ready_since=300)
+    await world.pass_time()
+    assert (world.status(new), world.status(old)) == ("UP", "DOWN")
+
+
+@on_virtual_time
+async def test_three_repairs_in_five_minutes_are_a_fight_that_is_told_and_left() -> None:
+    world = World()
+    instance = await unready(world)
+    for _ in range(8):
+        world.state.put_status(SERVICE, instance, "UP")
+        await world.pass_time(ROUND)
+    assert world.drifts.count(Cause.CHANGED) == 3
+    told = [outcome.message for outcome in world.outcomes if outcome.kind is OutcomeKind.DRIFTED]
+    assert len(told) == 3
+    assert "left to them" in told[-1]
+    assert world.status(instance) == "UP"
+    await world.pass_time(340)
+    assert world.status(instance) == "OUTOFSERVICE"
+
+
+@on_virtual_time
+async def test_a_pods_own_change_is_written_during_a_fight_too() -> None:
+    world = World()
+    instance = await unready(world)
+    for _ in range(5):
+        world.state.put_status(SERVICE, instance, "UP")
+        await world.pass_time(ROUND)
+    world.see(deleting=True)
+    await world.pass_time()
+    assert world.status(instance) == "DOWN"
+
+
+@on_virtual_time
+async def test_a_late_write_of_an_earlier_status_is_repaired() -> None:
+    """A request that timed out may land after the one that followed it."""
+    world = World()
+    instance = world.register()
+    world.see()
+    await world.pass_time()
+    world.see(ready="False", ready_since=9)
+    await world.pass_time()
+    world.state.put_status(SERVICE, instance, "UP")
+    await world.pass_time(ROUND)
+    assert world.status(instance) == "OUTOFSERVICE"
+
+
+@on_virtual_time
+async def test_an_unreachable_registry_does_not_end_the_resync() -> None:
+    world = World()
+    instance = await unready(world)
+    world.registry.failure = TransientError("connect", "refused")
+    await world.pass_time(100)
+    world.registry.failure = None
+    world.state.put_status(SERVICE, instance, "UP")
+    await world.pass_time(ROUND)
+    assert world.status(instance) == "OUTOFSERVICE"
+
+
+@pytest.mark.parametrize("others", [0, 200])
+@on_virtual_time
+async def test_foreign_instances_of_a_service_are_left_alone(others: int) -> None:
+    world = World()
+    instance = await unready(world)
+    for number in range(others):
+        world.register(host=f"vm-{number}", ip=f"192.0.2.{number}")
+    await world.pass_time(3 * ROUND)
+    assert world.written() == ["OUTOFSERVICE"]
+    assert world.status(instance) == "OUTOFSERVICE"
+    world.see(ready_since=9, statuses=[running(2)])
+    await world.pass_time()
+    assert world.written() == ["OUTOFSERVICE", "UP"]
