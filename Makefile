@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint format requirements cluster-up cluster-down
+.PHONY: help setup demo lint format unit charts integration e2e chaos test bench packages cluster-up cluster-down requirements
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -26,12 +26,35 @@ lint: setup ## Format check, lint, types, import arrows
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python charts/generate_readme.py --check
+	$(BIN)/python manifests/generate.py --check
 
 format: setup ## Format and fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-cluster-up: setup ## Start a cluster (kind or the local one) and say how to reach it
+demo: setup ## Watch the operator at work: embedded Kubernetes API and registry, nothing else needed
+	@$(BIN)/registry-status demo
+
+unit: setup ## Unit tests
+	$(BIN)/pytest tests/unit
+
+packages: # Debian's packages for the local cluster, where we may install them
+	@tests/cluster/packages.sh || echo "packages could not be installed; levels that need them will say so" >&2
+
+charts: setup ## Chart and manifests, rendered
+	$(BIN)/pytest tests/charts
+
+integration: setup ## The operator against a real kube-apiserver
+	$(BIN)/pytest tests/integration
+
+e2e: setup packages ## The built image, helm-installed, with real pods on a real kubelet
+	$(BIN)/pytest tests/e2e
+
+test: setup packages ## Every level that this machine can run; E2E=required makes one that cannot an error
+	$(BIN)/pytest tests/unit tests/charts tests/integration tests/e2e
+
+cluster-up: setup packages ## Start a cluster (kind or the local one) and say how to reach it
 	@$(BIN)/python -m tests.cluster.cli up
 
 cluster-down: setup ## End the cluster of cluster-up, or one that was left behind

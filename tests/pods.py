@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-START = datetime(2026, 11, 25, 10, 0, 0, tzinfo=UTC).timestamp()
+START = datetime(2026, 1, 5, 10, 0, 0, tzinfo=UTC).timestamp()
 """When test pods start, epoch seconds."""
 
 

@@ -118,14 +118,21 @@ class StateRegistry:
 
 
 class World:
-    """Pods, engine and registry. The engine writes from the start unless `held`."""
+    """Pods, engine and registry. The engine writes from the start unless `held`, or standing by beside another world's."""
 
     def __init__(
-        self, *, held: bool = False, trust_ids: bool = False, settings: Settings | None = None, **timing: float
+        self,
+        *,
+        held: bool = False,
+        beside: "World | None" = None,
+        trust_ids: bool = False,
+        settings: Settings | None = None,
+        **timing: float,
     ) -> None:
         self.settings = settings or Settings()
-        self.state = RegistryState(clock=lambda: START + _now())
-        self.state.create_service(NewService(name="cart", service_id=SERVICE))
+        self.state = beside.state if beside is not None else RegistryState(clock=lambda: START + _now())
+        if beside is None:
+            self.state.create_service(NewService(name="cart", service_id=SERVICE))
         self.registry = StateRegistry(self.state)
         self.outcomes: list[Outcome] = []
         self.forgotten: list[PodRef] = []
@@ -139,7 +146,9 @@ class World:
             chance=random.Random(1),
             wall_clock=lambda: START + _now(),
         )
-        if not held:
+        if beside is not None:
+            self.engine.stand_by()
+        elif not held:
             self.engine.start_writing()
 
     # The engine's reporter.

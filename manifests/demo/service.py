@@ -252,7 +252,7 @@ class Handler(BaseHTTPRequestHandler):
     state: State
     sdk: Sdk
 
-    def do_GET(self) -> None:  # noqa: N802 - the name http.server wants
+    def do_GET(self) -> None:
         probe = self.path.strip("/")
         if probe in {"ready", "live", "started"}:
             fine = getattr(self.state, probe)
@@ -262,7 +262,7 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self._answer(404, {"error": f"no such path: {self.path}"})
 
-    def do_POST(self) -> None:  # noqa: N802 - the name http.server wants
+    def do_POST(self) -> None:
         url = urllib.parse.urlsplit(self.path)
         query = dict(urllib.parse.parse_qsl(url.query))
         control = self._control(url.path.removeprefix("/control/"), query)
@@ -311,7 +311,7 @@ class Server(ThreadingHTTPServer):
     allow_reuse_address = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        log.debug("request of %s failed", client_address, exc_info=True)
+        log.debug("request of %s failed", client_address)
 
 
 def _true(text: str) -> bool:
@@ -332,8 +332,8 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     env = dict(os.environ)
     settings = Settings.read(env)
-    probes = {probe: _true(env.get(probe.upper(), "true")) for probe in ("ready", "live", "started")}
-    state = State(**probes)
+    ready, live, started = (_true(env.get(probe, "true")) for probe in ("READY", "LIVE", "STARTED"))
+    state = State(ready, live, started)
     sdk = Sdk(settings, state)
     handler = type("BoundHandler", (Handler,), {"state": state, "sdk": sdk})
     threading.Thread(target=Server(("", settings.port), handler).serve_forever, daemon=True).start()

@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import os
+import secrets
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -14,13 +16,15 @@ import kopf
 from registry_status import __version__
 from registry_status.cluster.access import Access, AccessError, api_client, load_access
 from registry_status.cluster.api import ApiServer
+from registry_status.cluster.lease import Elector, LeaseRef
 from registry_status.cluster.read import read_pod
+from registry_status.cluster.rights import MissingRightsError, check_rights, check_rights_later, needed_rights
 from registry_status.cluster.watch import run_pod_watch
-from registry_status.config import Settings
+from registry_status.config import Settings, SettingsError
 from registry_status.feed import PodFeed
 from registry_status.model import InstanceStatus
 from registry_status.pods.handlers import register
-from registry_status.registry.servicecomb import ServiceComb
+from registry_status.registry.connect import registry_client
 from registry_status.report.events import EventRecorder, KubernetesEventApi, operator_pod
 from registry_status.report.health import HealthState, ListenError, application, keep_beating, serving
 from registry_status.report.metrics import Metrics
@@ -56,10 +60,12 @@ async def run_operator(settings: Settings, *, stop: asyncio.Event, ready: asynci
                 access=access, settings=settings, registry=rooms.handlers, listener=rooms.feed, tracked=rooms.engine, stop=stop
             )
             logger.info("stopping: delivering what is queued")
+            if rooms.elector is not None:
+                rooms.elector.withdraw()
             if not await rooms.engine.drain(DRAIN):
                 logger.warning("stopped with undelivered statuses; the next start delivers them")
             await rooms.recorder.drain(DRAIN_EVENTS)
-    except (AccessError, ListenError) as error:
+    except (AccessError, ListenError, MissingRightsError, SettingsError) as error:
         raise StartError(str(error)) from error
 
 
@@ -71,6 +77,46 @@ class _Rooms:
     engine: Engine
     recorder: EventRecorder
     handlers: kopf.OperatorRegistry
+    elector: Elector | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Office:
+    """Decides when this replica writes: once all pods are listed and, where it has others beside it, while it leads."""
+
+    engine: Engine
+    reporter: Reporter
+    metrics: Metrics
+    elector: Elector | None
+    ready: asyncio.Event | None
+
+    def open(self) -> None:
+        if self.elector is not None:
+            self.engine.stand_by()
+            self.metrics.attach(leading=lambda: self.elector is not None and self.elector.leading)
+
+    def listed(self) -> None:
+        """Only now: a replica that does not know all pods yet would be no good leader."""
+        logger.info("%d annotated pods listed", len(self.engine))
+        if self.elector is None:
+            self._begin()
+        else:
+            self.elector.begin(self)
+
+    def led(self) -> None:
+        self.metrics.leadership_changed(leading=True)
+        self._begin()
+
+    def lost(self) -> None:
+        self.engine.stand_by()
+        self.reporter.fall_silent()
+        self.metrics.leadership_changed(leading=False)
+
+    def _begin(self) -> None:
+        logger.info("comparing with the registry")
+        self.engine.start_writing()
+        if self.ready is not None:
+            self.ready.set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,32 +144,36 @@ async def _rooms(settings: Settings, access: Access, ready: asyncio.Event | None
         host, port = await stack.enter_async_context(serving(settings.listen, application(health, metrics)))
         logger.info("probes and metrics at http://%s:%d", host, port)
         api = await stack.enter_async_context(ApiServer(access))
+        elector = _elector(settings, api)
+        needs = needed_rights(settings, elector.lease if elector is not None else None)
+        if not await check_rights(api, needs):
+            stack.push_async_callback(_end, asyncio.create_task(check_rights_later(api, needs)))
+        if elector is not None:
+            stack.push_async_callback(elector.resign)  # after all that may still write
         client = _EventClient(access)
         stack.push_async_callback(client.aclose)
         events = KubernetesEventApi(client, trouble=(AccessError,))
         recorder = EventRecorder(events, metrics, operator=operator_pod(os.environ), report_updates=settings.report_updates)
-        registry = await stack.enter_async_context(_registry(settings, metrics))
+        registry = await stack.enter_async_context(registry_client(settings, observer=metrics, fence=elector))
+        reporter = Reporter(recorder, metrics)
         engine = Engine(
             registry,
-            Reporter(recorder, metrics),
+            reporter,
             timing=Timing(registration_window=settings.registration_window, resync_interval=settings.resync_interval),
             trust_ids=settings.trust_instance_ids,
         )
-
-        def begin() -> None:
-            logger.info("%d annotated pods listed; comparing with the registry", len(engine))
-            engine.start_writing()
-            if ready is not None:
-                ready.set()
-
-        feed = PodFeed(settings, engine, health, metrics, listed=begin, read_pod=lambda space, name: read_pod(api, space, name))
+        office = _Office(engine, reporter, metrics, elector, ready)
+        office.open()
+        feed = PodFeed(
+            settings, engine, health, metrics, listed=office.listed, read_pod=lambda space, name: read_pod(api, space, name)
+        )
         stack.push_async_callback(feed.aclose)
         metrics.attach(statuses=_Statuses(engine), watch_age=lambda: health.watch_age(monotonic()))
         handlers = kopf.OperatorRegistry()
         register(handlers, feed.take)
         for background in (recorder.run(), keep_beating(health, metrics.loop_lag)):
             stack.push_async_callback(_end, asyncio.create_task(background))
-        yield _Rooms(feed, engine, recorder, handlers)
+        yield _Rooms(feed, engine, recorder, handlers, elector)
 
 
 class _EventClient:
@@ -142,14 +192,13 @@ class _EventClient:
             await self._client.close()  # type: ignore[no-untyped-call]  # generated code without annotations
 
 
-def _registry(settings: Settings, metrics: Metrics) -> ServiceComb:
-    return ServiceComb(
-        settings.registry_address,
-        request_timeout=settings.request_timeout,
-        connect_timeout=settings.connect_timeout,
-        concurrency=settings.concurrency,
-        observer=metrics,
-    )
+def _elector(settings: Settings, api: ApiServer) -> Elector | None:
+    """One replica needs no Lease. It is in the operator's own namespace, unless the settings say otherwise."""
+    if not settings.leader_elect:
+        return None
+    namespace = settings.lease_namespace or os.environ.get("POD_NAMESPACE") or api.access.namespace
+    name = os.environ.get("POD_NAME") or socket.gethostname()
+    return Elector(api, LeaseRef(namespace, settings.lease_name), f"{name}_{secrets.token_hex(4)}")
 
 
 async def _end(task: "asyncio.Task[None]") -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -80,16 +81,32 @@ def _address(text: str) -> str:
     except ValueError:
         raise ValueError(form) from None
     bare = url.path in ("", "/") and not url.query and not url.fragment and url.username is None
-    if url.scheme not in ("http", "https") or not url.hostname or not bare or port == 0 or re.search(r"\s", text):
+    host = _url_host(url.netloc, url.hostname or "")
+    if url.scheme not in ("http", "https") or host is None or not bare or port == 0 or re.search(r"[^!-~]", text):
         raise ValueError(form)
-    return f"{url.scheme}://{url.netloc}"
+    return f"{url.scheme}://{host}" + (f":{port}" if port is not None else "")
+
+
+HOST = re.compile(
+    r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*\.?"
+)
+
+
+def _url_host(netloc: str, host: str) -> str | None:
+    """The host as a URL has it; None for what no resolver and no HTTP client would take."""
+    if "[" not in netloc:
+        return host if HOST.fullmatch(host) else None
+    try:
+        return f"[{IPv6Address(host)}]"
+    except ValueError:
+        return None
 
 
 def _listen(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+    found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\s:\[\]]+)):([0-9]{1,5})", text)
+    if found is None or int(found[3]) > 65535:
         raise ValueError("HOST:PORT such as 0.0.0.0:8080 or [::]:8080")
-    return host.strip("[]"), int(port)
+    return found[1] or found[2], int(found[3])
 
 
 def _prefix(text: str) -> str:
@@ -104,8 +121,18 @@ def _registry_name(text: str) -> str:
     return text
 
 
+def _project_or_none(text: str) -> str:
+    return _registry_name(text) if text else ""
+
+
+def _account(text: str) -> str:
+    if not re.fullmatch(r"[!-~]{0,256}", text):
+        raise ValueError("the name of an account, without spaces")
+    return text
+
+
 def _pattern(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_.*?/-]+", text):
+    if not re.fullmatch(r"([A-Za-z0-9_.*?-]+/)?[A-Za-z0-9_.*?-]+", text):
         raise ValueError("a name, a shell pattern, or NAMESPACE-PATTERN/PATTERN")
     return text
 
@@ -116,8 +143,30 @@ def _namespace(text: str) -> str:
     return text
 
 
+def _lease_name(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", text) or len(text) > 253:
+        raise ValueError("lower-case letters, digits, '-' and '.', at most 253")
+    return text
+
+
+def _lease_namespace(text: str) -> str:
+    return _namespace(text) if text else ""
+
+
 def _text(text: str) -> str:
     return text
+
+
+def _context(text: str) -> str:
+    if not text:
+        raise ValueError("the name of a context")
+    return text
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise ValueError("the path of a file")
+    return Path(text)
 
 
 def _word(text: str) -> str:
@@ -148,7 +197,7 @@ def _between(low: float, high: float) -> Callable[[str], float]:
 
 def _count(low: int, high: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
-        if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+        if not re.fullmatch(r"[0-9]{1,9}", text) or not low <= int(text) <= high:
             raise ValueError(f"a whole number from {low} to {high}")
         return int(text)
 
@@ -166,17 +215,28 @@ class Settings:
     """What the operator was told. Every value is checked when it is read, so the rest of the code can trust it."""
 
     kubeconfig: Path | None = setting(
-        Path, None, "Kubeconfig file; default: the pod's service account, else $KUBECONFIG, else ~/.kube/config.",
+        _path, None, "Kubeconfig file; default: the pod's service account, else $KUBECONFIG, else ~/.kube/config.",
         group="Kubernetes", metavar="FILE",
     )  # fmt: skip
     context: str | None = setting(
-        _text, None, "Context of the kubeconfig; default: its current one.", group="Kubernetes", metavar="NAME"
+        _context, None, "Context of the kubeconfig; default: its current one.", group="Kubernetes", metavar="NAME"
     )
     namespaces: tuple[str, ...] = setting(
         _namespace, (), "Watch these namespaces only; default: the whole cluster.", group="Kubernetes", metavar="NAME"
     )
     label_selector: str = setting(
         _text, "", "Watch only pods with these labels (the API server does the work).", group="Kubernetes", metavar="SELECTOR"
+    )
+    leader_elect: bool = setting(
+        _boolean, False, "Share the work with other replicas: one writes, the others stand by.", group="Kubernetes",
+        metavar="BOOL",
+    )  # fmt: skip
+    lease_name: str = setting(
+        _lease_name, "registry-status-operator-leader", "Lease by which the replicas elect the one that writes.",
+        group="Kubernetes", metavar="NAME",
+    )  # fmt: skip
+    lease_namespace: str = setting(
+        _lease_namespace, "", "Namespace of the Lease; default: the operator's own.", group="Kubernetes", metavar="NAME"
     )
     registry_address: tuple[str, ...] = setting(
         _address, (), "Service Center's URL, such as http://registry:30100; several make a fail-over list.",
@@ -187,6 +247,31 @@ class Settings:
     )
     registry_domain: str = setting(
         _registry_name, "default", "Tenant (x-domain-name) whose data is read and written.", group="Registry", metavar="NAME"
+    )
+    registry_username: str = setting(_account, "", "Account that logs in for a token (RBAC).", group="Registry", metavar="NAME")
+    registry_password_file: Path | None = setting(
+        _path, None, "File with its password; read again when it changes.", group="Registry", metavar="FILE"
+    )
+    registry_access_key_file: Path | None = setting(
+        _path, None, "File with an access key (AK), for a registry that takes these.", group="Registry", metavar="FILE"
+    )
+    registry_secret_key_file: Path | None = setting(
+        _path, None, "File with its secret key (SK).", group="Registry", metavar="FILE"
+    )
+    registry_access_key_project: str = setting(
+        _project_or_none, "", "The access key's project (X-Service-Project); default: the one whose data is meant.",
+        group="Registry", metavar="NAME",
+    )  # fmt: skip
+    registry_ca_file: Path | None = setting(
+        _path, None, "File with the authorities that sign the registry's certificate, PEM; default: the system's.",
+        group="Registry", metavar="FILE",
+    )  # fmt: skip
+    registry_client_cert_file: Path | None = setting(
+        _path, None, "File with our certificate and its chain, PEM, for a registry that asks for one.",
+        group="Registry", metavar="FILE",
+    )  # fmt: skip
+    registry_client_key_file: Path | None = setting(
+        _path, None, "File with its key, PEM, without passphrase.", group="Registry", metavar="FILE"
     )
     allowed_projects: tuple[str, ...] = setting(
         _pattern, (), "Projects that pods may name in the annotation `project`: patterns, or NAMESPACE/PROJECT patterns.",
@@ -319,11 +404,43 @@ def read_settings(arguments: argparse.Namespace, environment: Mapping[str, str])
         try:
             values[field.name] = _parsed(field, given)
         except ValueError as error:
-            problems.append(f"{source}: {given!r} is not allowed; allowed: {error}")
+            problems.append(f"{source}: {error}")
     problems += _unknown_variables(environment)
+    settings = Settings(**values)  # type: ignore[arg-type]
+    problems = problems or _contradictions(settings)
     if problems:
         raise SettingsError(problems)
-    return Settings(**values)  # type: ignore[arg-type]
+    return settings
+
+
+NEEDS = (
+    ("registry_username", "registry_password_file"),
+    ("registry_password_file", "registry_username"),
+    ("registry_access_key_file", "registry_secret_key_file"),
+    ("registry_secret_key_file", "registry_access_key_file"),
+    ("registry_access_key_project", "registry_access_key_file"),
+    ("registry_client_cert_file", "registry_client_key_file"),
+    ("registry_client_key_file", "registry_client_cert_file"),
+)
+"""Settings that are of no use without another one."""
+
+
+def _contradictions(settings: Settings) -> list[str]:
+    problems = [
+        f"{flag(name)} needs {flag(other)} (or {variable(other)})"
+        for name, other in NEEDS
+        if getattr(settings, name) and not getattr(settings, other)
+    ]
+    if settings.registry_username and settings.registry_access_key_file:
+        problems.append(f"{flag('registry_username')} and {flag('registry_access_key_file')}: only one of them can be used")
+    addresses = settings.registry_address
+    if addresses and not any(address.startswith("https:") for address in addresses):
+        problems += [
+            f"{flag(name)} is of use only with a {flag('registry_address')} that begins with https://"
+            for name in ("registry_ca_file", "registry_client_cert_file")
+            if getattr(settings, name)
+        ]
+    return problems
 
 
 def require(settings: Settings, *names: str) -> None:
@@ -334,11 +451,18 @@ def require(settings: Settings, *names: str) -> None:
 
 
 def _parsed(field: "dataclasses.Field[Any]", given: str | list[str]) -> object:
-    parse = field.metadata["parse"]
-    if not isinstance(field.default, tuple) or field.name == "listen":
-        return parse(given)
     texts = [given] if isinstance(given, str) else given
-    return tuple(parse(part.strip()) for text in texts for part in text.split(",") if part.strip())
+    if not isinstance(field.default, tuple) or field.name == "listen":
+        return _parsed_one(field, texts[-1])
+    return tuple(_parsed_one(field, part.strip()) for text in texts for part in text.split(",") if part.strip())
+
+
+def _parsed_one(field: "dataclasses.Field[Any]", text: str) -> object:
+    try:
+        return field.metadata["parse"](text)
+    except ValueError as error:
+        shown = re.sub(r"//.*@", "//***@", text)  # a URL's user and password are for nobody's log
+        raise ValueError(f"{shown!r} is not allowed; allowed: {error}") from None
 
 
 SERVICE_LINK = re.compile(r"_SERVICE_(HOST|PORT)(_|$)|_PORT(_\d+_|$)")

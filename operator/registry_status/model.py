@@ -167,6 +167,11 @@ class Desired:
         return self.status is not None and self.target is not None
 
     @property
+    def restarted(self) -> bool:
+        """The main container is not in its first life."""
+        return self.evidence is not None and self.evidence.restarts > 0
+
+    @property
     def gone(self) -> bool:
         """The pod does not exist any more: its instance's last status is due."""
         return self.reason is Reason.POD_GONE

@@ -13,7 +13,7 @@ import yaml
 
 from registry_status.config import Settings, read_settings, variable
 from registry_status.model import InstanceStatus
-from tests.charts.rendering import ADDRESS, CHART, FULL, ROOT, Chart, Object, at, kind, one
+from tests.charts.rendering import ADDRESS, CHART, FULL, ROOT, Chart, Object, at, kind, one, settings
 from tests.cluster.processes import run
 
 NOT_IN_A_CLUSTER = {"kubeconfig", "context"}
@@ -79,6 +79,9 @@ class TestSettings:
         expected = Settings(
             namespaces=("shop", "stock"),
             label_selector="registry-status=enabled,tier in (a, b)",
+            leader_elect=True,
+            lease_name="writer.lease",
+            lease_namespace="leases",
             registry_address=("https://one.example:30100", "http://[fd00::1]:30100"),
             registry_project="shop",
             registry_domain="acme",
@@ -105,11 +108,13 @@ class TestSettings:
         assert read_back == expected
 
     def test_the_defaults_are_the_operators(self, chart: Chart) -> None:
-        assert read(chart.settings()) == Settings(registry_address=(ADDRESS,))
+        elects = {"leader_elect": True, "lease_name": "status-registry-status-operator-leader"}
+        assert read(chart.settings()) == Settings(registry_address=(ADDRESS,), **elects)
+        assert read(chart.settings({"replicaCount": 1})) == Settings(registry_address=(ADDRESS,))
 
     def test_a_value_set_to_null_leaves_it_to_the_operator(self, chart: Chart) -> None:
         values = at("pods.annotationPrefix", None) | {"delivery": {"resyncInterval": None}, "watch": {"namespaces": None}}
-        assert read(chart.settings(values)) == Settings(registry_address=(ADDRESS,))
+        assert read(chart.settings(values | {"replicaCount": 1})) == Settings(registry_address=(ADDRESS,))
 
     def test_port_and_probes_follow_the_setting(self, chart: Chart) -> None:
         container = chart.container(FULL)
@@ -152,10 +157,6 @@ class TestPod:
         paths = {probe: container[f"{probe}Probe"]["httpGet"]["path"] for probe in ("startup", "liveness", "readiness")}
         assert paths == {"startup": "/healthz", "liveness": "/healthz", "readiness": "/readyz"}
 
-    def test_two_never_write_at_once(self, by_default: list[Object]) -> None:
-        deployment = one(by_default, "Deployment")["spec"]
-        assert (deployment["replicas"], deployment["strategy"]) == (1, {"type": "Recreate"})
-
     def test_no_stray_environment(self, chart: Chart) -> None:
         assert chart.pod()["enableServiceLinks"] is False
 
@@ -197,9 +198,74 @@ class TestPod:
         assert template["labels"].items() >= {"sidecar": "false", "team": "platform"}.items()
 
 
+class TestReplicas:
+    """Two never write at once: there is a Lease, or one replica that stops before the next one starts."""
+
+    def test_are_two_by_default_and_replaced_one_after_the_other(self, by_default: list[Object]) -> None:
+        deployment = one(by_default, "Deployment")["spec"]
+        assert deployment["replicas"] == 2
+        assert deployment["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+
+    @pytest.mark.parametrize("count", [0, 1])
+    def test_a_single_one_has_no_lease_no_budget_and_no_successor_beside_it(self, chart: Chart, count: int) -> None:
+        rendered = chart.render({"replicaCount": count})
+        deployment = one(rendered, "Deployment")["spec"]
+        assert (deployment["replicas"], deployment["strategy"]) == (count, {"type": "Recreate"})
+        assert "affinity" not in deployment["template"]["spec"]
+        assert not kind(rendered, "PodDisruptionBudget") + kind(rendered, "Role")
+        told = chart.settings({"replicaCount": count})
+        assert {name: value for name, value in told.items() if "LEA" in name} == {"REGISTRY_STATUS_LEADER_ELECT": "false"}
+
+    def test_releases_share_no_lease(self, chart: Chart) -> None:
+        env = [one(chart.render(release=release), "Deployment")["spec"]["template"]["spec"] for release in ("blue", "green")]
+        names = {settings(pod["containers"][0]["env"])["REGISTRY_STATUS_LEASE_NAME"] for pod in env}
+        assert names == {"blue-registry-status-operator-leader", "green-registry-status-operator-leader"}
+
+    def test_one_at_a_time_may_be_drained(self, by_default: list[Object]) -> None:
+        budget = one(by_default, "PodDisruptionBudget")["spec"]
+        selector = one(by_default, "Deployment")["spec"]["selector"]
+        assert budget == {"maxUnavailable": 1, "selector": selector}
+
+    def test_the_budget_can_be_left_out(self, chart: Chart) -> None:
+        assert not kind(chart.render(at("podDisruptionBudget.enabled", False)), "PodDisruptionBudget")
+
+    def test_they_keep_away_from_each_others_nodes_if_they_can(self, chart: Chart, by_default: list[Object]) -> None:
+        selector = one(by_default, "Deployment")["spec"]["selector"]
+        term = {"topologyKey": "kubernetes.io/hostname", "labelSelector": selector}
+        assert chart.pod()["affinity"] == {
+            "podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm": term}]}
+        }
+        assert chart.pod({"antiAffinity": "hard"})["affinity"] == {
+            "podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}
+        }
+        assert "affinity" not in chart.pod({"antiAffinity": "none"})
+
+    def test_where_they_must_an_old_one_makes_room(self, chart: Chart) -> None:
+        strategy = one(chart.render({"antiAffinity": "hard"}), "Deployment")["spec"]["strategy"]
+        assert strategy["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
+
+    def test_the_users_affinity_counts_too(self, chart: Chart) -> None:
+        nodes: dict[str, Any] = FULL["affinity"]
+        added = chart.pod({"affinity": nodes})["affinity"]
+        assert set(added) == {"nodeAffinity", "podAntiAffinity"}
+        assert added["nodeAffinity"] == nodes["nodeAffinity"]
+        theirs: dict[str, Any] = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": []}}
+        assert chart.pod({"affinity": theirs})["affinity"] == theirs
+
+
 class TestRights:
     WATCH: ClassVar = {("", "pods"): {"get", "list", "watch"}, ("", "events"): {"create", "get", "patch"}}
     EVENTS: ClassVar = {("", "events"): {"create", "get", "patch"}}
+
+    @staticmethod
+    def leases(documents: list[Object]) -> tuple[Object, Object]:
+        """The Role for the Lease and its binding, taken out of the documents."""
+        found = [document for document in documents if document["metadata"]["name"].endswith(":lease")]
+        for document in found:
+            documents.remove(document)
+        role, binding = found
+        assert (role["kind"], binding["kind"]) == ("Role", "RoleBinding")
+        return role, binding
 
     @staticmethod
     def granted(role: Object) -> dict[tuple[str, str], set[str]]:
@@ -217,10 +283,32 @@ class TestRights:
         assert binding["roleRef"]["name"] == role["metadata"]["name"]
         account = one(by_default, "ServiceAccount")["metadata"]
         assert binding["subjects"] == [{"kind": "ServiceAccount", "name": account["name"], "namespace": account["namespace"]}]
-        assert not kind(by_default, "Role") + kind(by_default, "RoleBinding")
+        others = list(by_default)
+        self.leases(others)
+        assert not kind(others, "Role") + kind(others, "RoleBinding")
+
+    @pytest.mark.parametrize(("values", "namespace", "name"), [
+        ({}, "system", "status-registry-status-operator-leader"), (FULL, "leases", "writer.lease")
+    ])  # fmt: skip
+    def test_of_leases_it_gets_its_own(self, chart: Chart, values: dict[str, Any], namespace: str, name: str) -> None:
+        rendered = chart.render(values)
+        role, binding = self.leases(rendered)
+        coordination = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"]}
+        assert role["rules"] == [
+            coordination | {"verbs": ["create"]},
+            coordination | {"resourceNames": [name], "verbs": ["get", "update"]},
+        ]
+        assert role["metadata"]["namespace"] == binding["metadata"]["namespace"] == namespace
+        account = one(rendered, "ServiceAccount")["metadata"]
+        assert binding["subjects"] == [{"kind": "ServiceAccount", "name": account["name"], "namespace": "system"}]
+        assert binding["roleRef"] == {
+            "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": role["metadata"]["name"]
+        }  # fmt: skip
 
     def test_with_namespaces_they_end_there(self, full: list[Object]) -> None:
         assert not kind(full, "ClusterRole") + kind(full, "ClusterRoleBinding")
+        full = list(full)
+        self.leases(full)
         granted = {role["metadata"]["namespace"]: self.granted(role) for role in kind(full, "Role")}
         assert granted == {"shop": self.WATCH, "stock": self.WATCH, "system": self.EVENTS}, "its own pod gets events, too"
         bindings = kind(full, "RoleBinding")
@@ -230,7 +318,7 @@ class TestRights:
             assert binding["roleRef"]["kind"] == "Role"
 
     def test_its_own_namespace_may_be_one_of_them(self, chart: Chart) -> None:
-        roles = kind(chart.render(at("watch.namespaces", ["shop", "system"])), "Role")
+        roles = kind(chart.render(at("watch.namespaces", ["shop", "system"]) | {"replicaCount": 1}), "Role")
         assert {role["metadata"]["namespace"]: self.granted(role) for role in roles} == {
             "shop": self.WATCH,
             "system": self.WATCH,
@@ -242,7 +330,7 @@ class TestRights:
 
     def test_can_be_left_to_somebody_else(self, chart: Chart) -> None:
         rendered = chart.render({"rbac": {"create": False}, "serviceAccount": {"create": False, "name": "theirs"}})
-        assert {document["kind"] for document in rendered} == {"Deployment", "Service"}
+        assert {document["kind"] for document in rendered} == {"Deployment", "Service", "PodDisruptionBudget"}
         assert one(rendered, "Deployment")["spec"]["template"]["spec"]["serviceAccountName"] == "theirs"
 
     def test_only_the_operators_pod_gets_the_token(self, by_default: list[Object]) -> None:
@@ -301,6 +389,7 @@ class TestObjects:
 
     def test_all_is_in_the_releases_namespace(self, by_default: list[Object]) -> None:
         namespaced = [document for document in by_default if not document["kind"].startswith("Cluster")]
+        assert len(namespaced) == 6
         assert {document["metadata"]["namespace"] for document in namespaced} == {"system"}
 
     @staticmethod
@@ -317,7 +406,13 @@ class TestNotes:
 
     def test_follow_the_values(self, chart: Chart, tmp_path: Path) -> None:
         notes = chart.notes(tmp_path, FULL | {"rbac": {"create": False}})
-        for word in ("shop, stock", "status.example.org/class: blue", "deployment/status-writer", "writer needs pods get"):
+        for word in (
+            "shop, stock",
+            "status.example.org/class: blue",
+            "deployment/status-writer",
+            "writer needs pods get",
+            "namespace leases it also needs leases",
+        ):
             assert word in notes
 
 

@@ -134,6 +134,8 @@ SETTINGS = {
     "registry_domain": ("registry.domain", ["default", "A_b.c-1"], ["a/b", "..", "."]),
     "allowed_projects": ("registry.allowProjects", ["*", "team-?", "shop-*/x"], ["a b", "[ab]", "a,b"]),
     "allowed_domains": ("registry.allowDomains", ["*", "team-?", "shop-*/x"], ["a b", "[ab]"]),
+    "lease_name": ("leaderElection.leaseName", ["a", "a-b.c", "a" * 253], ["A", "-a", "a/b", "a..b", "a" * 254]),
+    "lease_namespace": ("leaderElection.leaseNamespace", ["", "a-b"], ["A", "a.b", "a" * 64]),
     "request_timeout": ("registry.requestTimeout", [0.1, 5, 60], [0, 0.05, 60.5, -1]),
     "connect_timeout": ("registry.connectTimeout", [0.1, 5, 60], [0, 0.05, 60.5, -1]),
     "concurrency": ("registry.concurrency", [1, 1000], [0, 1001, 1.5]),
@@ -190,5 +192,5 @@ class TestSchemaAndOperatorAgree:
             assert refused_by_operator(name, value)
 
     def test_on_every_setting_that_can_be_wrong(self) -> None:
-        free = {"label_selector", "trust_instance_ids", "report_updates", "listen", "kubeconfig", "context"}
+        free = {"leader_elect", "label_selector", "trust_instance_ids", "report_updates", "listen", "kubeconfig", "context"}
         assert set(SETTINGS) | free == set(PARSE)

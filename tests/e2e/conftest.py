@@ -2,15 +2,18 @@
 
 import re
 import shutil
+import uuid
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cluster import levels
-from tests.cluster.backends import NoBackendError, select_backend
+from tests.cluster.backends import Backend, NoBackendError, select_backend
 from tests.cluster.e2e import Cluster
+from tests.cluster.processes import wait_for
 from tests.cluster.tools import ROOT
+from tests.e2e.installation import Installation, Workload, install
 
 LOGS = ROOT / "test-logs"
 TEST_TIMEOUT = 180
@@ -30,16 +33,36 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """One cluster for all tests; each uses a namespace of its own."""
-    try:
-        backend = select_backend()
-    except NoBackendError as error:
-        levels.not_run(request.config, "e2e", str(error))
     shutil.rmtree(LOGS, ignore_errors=True)
-    cluster = Cluster(backend).start()
+    cluster = Cluster(_backend(request.config)).start()
     request.config.stash[CLUSTER] = cluster
     yield cluster
     del request.config.stash[CLUSTER]
     cluster.stop()
+
+
+def _backend(config: pytest.Config) -> Backend:
+    try:
+        return select_backend()
+    except NoBackendError as error:
+        why = str(error)
+    return levels.not_run(config, "e2e", why)
+
+
+@pytest.fixture(scope="session")
+def installation(cluster: Cluster) -> Installation:
+    """The operator, installed by its chart, with a registry."""
+    return install(cluster)
+
+
+@pytest.fixture
+def workload(installation: Installation) -> Iterator[Workload]:
+    """A namespace for pods of the sample service, which registers under the namespace's name."""
+    cluster, name = installation.cluster, f"e2e-{uuid.uuid4().hex[:8]}"
+    cluster.kubectl("create", "namespace", name)
+    wait_for(lambda: bool(cluster.get("serviceaccounts", namespace=name)["items"]), 20, "service account")
+    yield Workload(installation, name, {"service": name})
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -3,14 +3,20 @@
 No kubelet runs here; tests/e2e lets the operator live on what the chart makes.
 """
 
+import asyncio
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 import yaml
 
+from registry_status.cluster.access import load_access
+from registry_status.cluster.api import ApiServer
+from registry_status.cluster.lease import LeaseRef
+from registry_status.cluster.rights import Need, Use, find_lacks, needed_rights
+from registry_status.config import Settings
 from tests.charts.rendering import ADDRESS, BASE, CHART, DEMO, FULL, Chart, Object, kind, objects, one
 from tests.cluster import levels, tools
 from tests.cluster.control_plane import ControlPlane
@@ -19,6 +25,8 @@ from tests.cluster.processes import CommandError
 
 WATCH_RIGHTS = {("pods", "get"), ("pods", "list"), ("pods", "watch")}
 EVENT_RIGHTS = {("events", "create"), ("events", "get"), ("events", "patch")}
+LEASES = "leases.coordination.k8s.io"
+LEASE_RIGHTS = {(LEASES, "create"), (LEASES, "get"), (LEASES, "update")}
 Rights = set[tuple[str, str]]
 
 
@@ -60,7 +68,8 @@ def dry_run(kube: Kube, documents: list[Object]) -> list[str]:
 
 
 def full_values(*namespaces: str) -> dict[str, Any]:
-    return FULL | {"watch": {"namespaces": list(namespaces)}}
+    lease = {"leaseName": "writer.lease", "leaseNamespace": namespaces[0]}
+    return FULL | {"watch": {"namespaces": list(namespaces)}, "leaderElection": lease}
 
 
 def test_every_object_of_the_chart_is_taken(kube: Kube, chart: Chart, namespace: str) -> None:
@@ -105,14 +114,32 @@ class TestRights:
     def test_in_the_whole_cluster(self, kube: Kube, namespace: str, release: str, control_plane: ControlPlane) -> None:
         operator, nobody = self.accounts(control_plane, namespace, release)
         other = new_namespace(kube, "other")
-        for space in (namespace, other):
-            assert rights(operator, space) - rights(nobody, space) == WATCH_RIGHTS | EVENT_RIGHTS
+        extra = {space: rights(operator, space) - rights(nobody, space) for space in (namespace, other)}
+        assert extra == {namespace: WATCH_RIGHTS | EVENT_RIGHTS | LEASE_RIGHTS, other: WATCH_RIGHTS | EVENT_RIGHTS}
 
     def test_in_some_namespaces(self, kube: Kube, namespace: str, release: str, control_plane: ControlPlane) -> None:
         watched, other = new_namespace(kube, "watched"), new_namespace(kube, "other")
         operator, nobody = self.accounts(control_plane, namespace, release, f"watch.namespaces={{{watched}}}")
         extra = {space: rights(operator, space) - rights(nobody, space) for space in (watched, namespace, other)}
-        assert extra == {watched: WATCH_RIGHTS | EVENT_RIGHTS, namespace: EVENT_RIGHTS, other: set()}
+        assert extra == {watched: WATCH_RIGHTS | EVENT_RIGHTS, namespace: EVENT_RIGHTS | LEASE_RIGHTS, other: set()}
+
+    def test_of_leases_only_its_own(self, kube: Kube, namespace: str, release: str, control_plane: ControlPlane) -> None:
+        operator, _ = self.accounts(control_plane, namespace, release)
+        lease = f"{LEASES}/{release}-registry-status-operator-leader"
+        for question in (("get", lease), ("update", lease), ("create", LEASES)):
+            assert operator.kubectl("auth", "can-i", *question, "-n", namespace) == "yes\n"
+        for question in (("get", f"{LEASES}/other"), ("update", f"{LEASES}/other"), ("delete", lease), ("list", LEASES)):
+            with pytest.raises(CommandError, match="no"):
+                operator.kubectl("auth", "can-i", *question, "-n", namespace)
+
+    def test_are_what_the_operator_asks_for_at_its_start(
+        self, namespace: str, release: str, control_plane: ControlPlane
+    ) -> None:
+        """It finds nothing missing, and says what is when the chart's roles are not there."""
+        operator, nobody = self.accounts(control_plane, namespace, release)
+        lease = LeaseRef(namespace, f"{release}-registry-status-operator-leader")
+        for who, lacking in ((operator, []), (nobody, [Use.PODS, Use.EVENTS, Use.LEASE])):
+            assert asyncio.run(lacks(who, needed_rights(Settings(), lease))) == lacking
 
     def test_can_ask_for_its_own_rights_and_use_them(self, namespace: str, release: str, control_plane: ControlPlane) -> None:
         operator, _ = self.accounts(control_plane, namespace, release)
@@ -132,6 +159,11 @@ class TestRights:
         kube.kubectl("create", "serviceaccount", "nobody", "-n", namespace)
         account = f"{release}-registry-status-operator"
         return control_plane.service_account(namespace, account), control_plane.service_account(namespace, "nobody")
+
+
+async def lacks(kube: Kube, needs: Sequence[Need]) -> list[Use]:
+    async with ApiServer(await load_access(kube.kubeconfig, None, {})) as api:
+        return [lack.need.use for lack in await find_lacks(api, needs)]
 
 
 def rights(kube: Kube, namespace: str) -> Rights:
@@ -157,7 +189,7 @@ def install(kube: Kube, namespace: str, release: str, *values: str, verb: str = 
 def test_install_upgrade_rollback_uninstall_leave_nothing_behind(kube: Kube, namespace: str, release: str) -> None:
     assert "kubectl describe pod POD" in install(kube, namespace, release)
     before = left(kube, namespace, release)
-    assert len(before) == 5
+    assert len(before) == 8
     install(kube, namespace, release, "registry.project=shop", f"watch.namespaces={{{namespace}}}", verb="upgrade")
     assert left(kube, namespace, release) != before
     kube.helm("rollback", release, "1", "--namespace", namespace)
@@ -174,7 +206,10 @@ def test_without_a_registry_nothing_is_installed(kube: Kube, namespace: str, rel
 
 def left(kube: Kube, namespace: str, release: str) -> list[str]:
     """Name all objects of the release, wherever they are."""
-    kinds = "deployments,services,serviceaccounts,roles,rolebindings,clusterroles,clusterrolebindings,configmaps,pods"
+    kinds = (
+        "deployments,services,serviceaccounts,roles,rolebindings,clusterroles,clusterrolebindings,configmaps,pods,"
+        "poddisruptionbudgets"
+    )
     selector = f"app.kubernetes.io/instance={release}"
     everywhere = kube.get(kinds, "--all-namespaces", "--selector", selector)["items"]
     of_release = [item for item in everywhere if namespace in (item["metadata"].get("namespace"), *name_parts(item))]

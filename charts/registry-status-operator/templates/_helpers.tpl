@@ -22,6 +22,19 @@
 {{- printf "%s:%s" (include "registry-status-operator.fullname" .) .Release.Namespace }}
 {{- end }}
 
+{{/* Whether there are several replicas, one of which has to be elected. */}}
+{{- define "registry-status-operator.elects" -}}
+{{- gt (int .Values.replicaCount) 1 }}
+{{- end }}
+
+{{- define "registry-status-operator.leaseName" -}}
+{{- default (printf "%s-leader" (include "registry-status-operator.fullname" .)) .Values.leaderElection.leaseName }}
+{{- end }}
+
+{{- define "registry-status-operator.leaseNamespace" -}}
+{{- default .Release.Namespace .Values.leaderElection.leaseNamespace }}
+{{- end }}
+
 {{- define "registry-status-operator.serviceAccountName" -}}
 {{- if .Values.serviceAccount.create }}
 {{- default (include "registry-status-operator.fullname" .) .Values.serviceAccount.name }}
@@ -78,6 +91,11 @@ REGISTRY_STATUS_CONNECT_TIMEOUT: {{ .Values.registry.connectTimeout | quote }}
 REGISTRY_STATUS_CONCURRENCY: {{ .Values.registry.concurrency | quote }}
 REGISTRY_STATUS_NAMESPACE: {{ join "," .Values.watch.namespaces | quote }}
 REGISTRY_STATUS_LABEL_SELECTOR: {{ .Values.watch.labelSelector | quote }}
+REGISTRY_STATUS_LEADER_ELECT: {{ ternary "true" "false" (eq (include "registry-status-operator.elects" .) "true") | quote }}
+{{- if eq (include "registry-status-operator.elects" .) "true" }}
+REGISTRY_STATUS_LEASE_NAME: {{ include "registry-status-operator.leaseName" . | quote }}
+REGISTRY_STATUS_LEASE_NAMESPACE: {{ .Values.leaderElection.leaseNamespace | quote }}
+{{- end }}
 REGISTRY_STATUS_CLASS: {{ .Values.pods.class | quote }}
 REGISTRY_STATUS_ANNOTATION_PREFIX: {{ .Values.pods.annotationPrefix | quote }}
 REGISTRY_STATUS_TERMINATING_STATUS: {{ .Values.pods.terminatingStatus | quote }}
@@ -115,6 +133,33 @@ REGISTRY_STATUS_LISTEN: {{ printf (ternary "[%s]:%v" "%s:%v" (contains ":" .Valu
 - apiGroups: [""]
   resources: [events]
   verbs: [create, get, patch]
+{{- end }}
+
+{{/* The Lease alone; what is created has no name yet by which to restrict it. */}}
+{{- define "registry-status-operator.leaseRules" -}}
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [create]
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  resourceNames: [{{ include "registry-status-operator.leaseName" . | quote }}]
+  verbs: [get, update]
+{{- end }}
+
+{{/* The user's affinity, and one that keeps replicas apart. */}}
+{{- define "registry-status-operator.affinity" -}}
+{{- $affinity := deepCopy (default dict .Values.affinity) }}
+{{- $elects := eq (include "registry-status-operator.elects" .) "true" }}
+{{- if and $elects (ne .Values.antiAffinity "none") (not $affinity.podAntiAffinity) }}
+{{- $others := dict "matchLabels" (include "registry-status-operator.selectorLabels" . | fromYaml) }}
+{{- $term := dict "topologyKey" "kubernetes.io/hostname" "labelSelector" $others }}
+{{- $soft := dict "preferredDuringSchedulingIgnoredDuringExecution" (list (dict "weight" 100 "podAffinityTerm" $term)) }}
+{{- $hard := dict "requiredDuringSchedulingIgnoredDuringExecution" (list $term) }}
+{{- $_ := set $affinity "podAntiAffinity" (ternary $hard $soft (eq .Values.antiAffinity "hard")) }}
+{{- end }}
+{{- if $affinity }}
+{{- toYaml $affinity }}
+{{- end }}
 {{- end }}
 
 {{- define "registry-status-operator.subjects" -}}

@@ -1,16 +1,20 @@
 """The command line `registry-status`, one file a command.
 
-Exit statuses: 0 done, 1 the command's own "no" (see its help), 2 wrong use or settings, 130 interrupted.
+Exit statuses: 0 done, 1 the command's own "no" (see its help), 2 wrong use or settings, 130 interrupted, 141 the output was
+closed.
 """
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from typing import Protocol
 
 from registry_status import __version__
 
+INTERRUPTED, CLOSED = 130, 141
 COMMANDS = {
     "run": "run the operator",
     "demo": "watch the operator at work, with nothing else installed",
@@ -37,6 +41,8 @@ class Command(Protocol):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The entry point. Returns the exit status."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a strange character in a pod is no reason to fall
     words = list(sys.argv[1:] if argv is None else argv)
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("registry-status", description=DESCRIPTION, formatter_class=raw)
@@ -51,7 +57,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             subparser.description = commands[name].__doc__
             commands[name].add_arguments(subparser)
     arguments = parser.parse_args(words)
-    return commands[arguments.command].run(arguments)
+    try:
+        status = commands[arguments.command].run(arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # whoever reads our output has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED
+    return status
 
 
 def _load(name: str) -> Command:

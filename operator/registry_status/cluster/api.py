@@ -15,7 +15,8 @@ from registry_status.cluster.connection import open_session
 Json = dict[str, object]
 
 TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=5)
-NOT_REACHED = 0
+NOT_REACHED, UNREACHABLE = 0, "Unreachable"
+UNAUTHORIZED, FORBIDDEN, NOT_FOUND, CONFLICT, THROTTLED, SERVER_ERROR = 401, 403, 404, 409, 429, 500
 
 
 class ApiError(Exception):
@@ -27,6 +28,11 @@ class ApiError(Exception):
         self.status = status
         self.reason = reason
         self.message = message
+
+    @property
+    def transient(self) -> bool:
+        """Whether the same request may succeed in a moment."""
+        return self.reason == UNREACHABLE or self.status >= SERVER_ERROR or self.status == THROTTLED
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +81,10 @@ class ApiServer:
         """Create one object. Raises `ApiError`."""
         return await self._request("POST", path, body=body)
 
+    async def put(self, path: str, body: Json) -> Json:
+        """Replace one object. Raises `ApiError`; with a `resourceVersion` in it only if that is still the newest."""
+        return await self._request("PUT", path, body=body)
+
     async def _request(
         self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: Json | None = None,
         accept: str = "application/json",
@@ -86,7 +96,7 @@ class ApiServer:
             ) as response:  # fmt: skip
                 return _answer(response, await response.read())
         except (AccessError, aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise ApiError(NOT_REACHED, "Unreachable", f"{self.access.server}: {str(error) or type(error).__name__}") from None
+            raise ApiError(NOT_REACHED, UNREACHABLE, f"{self.access.server}: {str(error) or type(error).__name__}") from None
 
 
 def _answer(response: aiohttp.ClientResponse, body: bytes) -> Json:

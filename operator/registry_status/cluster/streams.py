@@ -32,9 +32,9 @@ SHORT_LIVED = 5.0
 """Seconds. A watch that lived less was no success, whatever ended it."""
 LIST_SILENCE = 60.0
 """Seconds without a byte within a list after which it is begun anew; kopf's own limit is 70, and would miss the rest."""
-BREATH = 0.003
-"""Seconds between two reads within a list. Bytes pile up meanwhile: one wake-up for 256 KiB instead of one for each few pods,
-which takes a third of the CPU time and no longer than the server takes to send."""
+BREATH = 0.005
+"""Seconds between two reads within a list. Bytes pile up meanwhile: one wake-up for 256 KiB instead of one for each few pods.
+With 10,000 pods on two cores that are the server's too: half the CPU time, and done sooner as the server gets the rest."""
 OK, BAD_REQUEST, FORBIDDEN, THROTTLED, SERVER_ERROR, INVALID = 200, 400, 403, 429, 500, 422
 
 
@@ -132,13 +132,16 @@ class Watch:
         self.pace = Pace()
         self.complete = False
         self._listed: set[str] = set()
+        self._just_listed = False
 
     async def stream(self, request: aiohttp.ClientRequest, handler: Handler) -> aiohttp.ClientResponse:
         """Open a watch stream, with the list in it or after one."""
         listing = request.url.query.get("sendInitialEvents") == "true"
         if not listing and not self.complete:
             raise IncompleteListError("a watch was resumed within its list")
-        await self._wait()
+        if not self._just_listed:  # a list and the watch behind it are one step
+            await self._wait()
+        self._just_listed = False
         if listing:
             self._begin_list()
         response = await self.send(request, handler)
@@ -194,7 +197,7 @@ class Watch:
         self.pace.started(self.streams.clock())
 
     def _begin_list(self) -> None:
-        self.complete = False
+        self.complete = self._just_listed = False
         self._listed = set()
         self.streams.listener.listing_started(self.namespace)
 
@@ -219,6 +222,7 @@ class Watch:
             self.known.add(uid)
         if page.last:
             self.known.keep_only(self._listed)
+            self._just_listed = True
             self.finish_list(self._listed)
         return page.body
 

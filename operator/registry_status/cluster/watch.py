@@ -35,6 +35,7 @@ STREAMING_LISTS_SINCE = (1, 34)
 PAGE = 500
 LONGEST_WATCH = 600
 """Seconds after which the server ends a watch: connections find their way to new API servers, as client-go's do."""
+FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 10.0
 HEALTHY_AFTER = 60.0
 """Seconds after which a run of kopf counts as one that worked."""
 
@@ -65,10 +66,17 @@ async def run_pod_watch(
     _own_signals(stop)
     while not stop.is_set():
         started = time.monotonic()
-        problem = await _run_once(login, settings, kopf_settings, registry, stop)
+        try:
+            await _run_once(login, settings, kopf_settings, registry, stop)
+            problem = "it just ended"
+        except ApiError:
+            problem = ""  # the streams have told already
+        except Exception as error:  # noqa: BLE001 - whatever ends kopf must not end the program; a new list loses nothing
+            problem = f"{type(error).__name__}: {error}"
         if stop.is_set():
             return
-        listener.suffered("", WatchFault.RESTARTED, problem)
+        if problem:
+            listener.suffered("", WatchFault.RESTARTED, f"kopf ended: {problem}")
         if time.monotonic() - started > HEALTHY_AFTER:
             patience = iter(Backoffs())
         with suppress(TimeoutError):
@@ -81,19 +89,25 @@ async def _run_once(
     kopf_settings: kopf.OperatorSettings,
     registry: kopf.OperatorRegistry,
     stop: asyncio.Event,
-) -> str:
-    """Run kopf until it ends, and say why it did."""
+) -> None:
+    """Run kopf until it ends. Raises `ApiError` where the API server is not there to begin with, and whatever kopf raises."""
     try:
-        async with login.session() as session:
-            version = await _unless(stop, server_version(ApiServer(login.access, session)))
-            if version is not None:
-                kopf_settings.watching.initial_streaming = version >= STREAMING_LISTS_SINCE and login.streams.lists_in_watches
-                await _run_kopf(settings, kopf_settings, registry, stop)
+        streaming = await _unless(stop, _streams_lists(ApiServer(login.access, login.session())))
+        if streaming is not None:
+            kopf_settings.watching.initial_streaming = streaming and login.streams.lists_in_watches
+            await _run_kopf(settings, kopf_settings, registry, stop)
+    finally:
+        await login.close()
+
+
+async def _streams_lists(api: ApiServer) -> bool:
+    """Whether the server sends lists within watches; lists page by page work with every server."""
+    try:
+        return await server_version(api) >= STREAMING_LISTS_SINCE
     except ApiError as error:
-        return error.message
-    except Exception as error:  # noqa: BLE001 - whatever ends kopf must not end the program; a new list loses nothing
-        return f"kopf ended: {type(error).__name__}: {error}"
-    return "kopf ended"
+        if error.transient:
+            raise
+        return False  # a cluster that hides its version
 
 
 async def _unless(stop: asyncio.Event, awaited: Coroutine[None, None, _T]) -> _T | None:
@@ -162,6 +176,11 @@ class Login:
             self._session = open_session(self.access, self.streams)
         return self._session
 
+    async def close(self) -> None:
+        """Close the session in use."""
+        if self._session is not None:
+            await self._session.close()
+
     async def log_in(self, **_: object) -> kopf.AiohttpSession:
         """Log in, as kopf calls it."""
         return kopf.AiohttpSession(
@@ -199,10 +218,10 @@ class Backoffs:
     """
 
     def __iter__(self) -> Iterator[float]:
-        seconds = 0.5
+        seconds = FIRST_BACKOFF
         while True:
             yield seconds * random.uniform(0.75, 1.25)  # noqa: S311 - no secret
-            seconds = min(seconds * 2, 10.0)
+            seconds = min(seconds * 2, LONGEST_BACKOFF)
 
 
 class NoDiffBase(kopf.DiffBaseStorage):

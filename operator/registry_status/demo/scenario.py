@@ -177,7 +177,7 @@ async def _calm(stage: Stage, cast: Cast) -> None:
 
 
 async def _outage(stage: Stage, cast: Cast) -> None:
-    """The registry fails just when a pod loses readiness: an Event says so, and the status comes as soon as it can."""
+    """The registry is away just when a pod loses readiness: an Event says so, and the status comes as soon as it can."""
     pod = cast.unlucky
     async with stage.outage():
         pod.loses_readiness()

@@ -13,7 +13,7 @@ from registry_status.demo.kubelet import PodPlan
 from registry_status.demo.ledger import Arrival, Cause, Ledger, Life
 from registry_status.demo.sdk import InstanceInfo, Sdk
 from registry_status.model import InstanceStatus
-from registry_status.registry.devserver import Answer, Code, DevServer, Fault, Refusal
+from registry_status.registry.devserver import DevServer, Drop, Fault, Refusal
 
 PATIENCE: Final = 12.0
 """Seconds of the wall's clock within which everything that is due has to come."""
@@ -61,10 +61,9 @@ class Stage:
 
     @asynccontextmanager
     async def outage(self) -> AsyncIterator[None]:
-        """Let the registry fail while the context lasts, as a real one does whose backend is away."""
+        """Let the registry be out of reach while the context lasts: connections break before they are answered."""
         before = [fault for fault, _ in self.registry.faults.active]
-        unavailable = Answer.refusal(Code.BACKEND_UNAVAILABLE, "etcdserver: request timed out")
-        self.registry.faults.set(*before, Fault(unavailable))
+        self.registry.faults.set(*before, Fault(Drop()))
         try:
             yield
         finally:

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import httpx
 
@@ -22,8 +22,12 @@ NOT_FOUND = frozenset({"400017", "400012", "400026"})
 TOKEN = frozenset({"401201", "401204", "401205"})
 BLOCKED = "403201"
 TRANSIENT = frozenset({"400002", "400100"})
+WRONG_PASSWORD = frozenset({"401202", "401302"})
 NO_SCOPE = "no valid resouce scope"
 """The server's own spelling: how it answers for a service that is not there when roles are restricted to services."""
+TLS_WANTED = b"HTTP request to an HTTPS server"
+"""How servers written in Go, a Service Center too, answer what is not TLS."""
+TOKEN_FORM = re.compile(r"[A-Za-z0-9._~+/-]{1,16384}=*")
 MAX_RETRY_AFTER = 300.0
 LONGEST_LEASE = 10 * 365 * 24 * 3600
 SHOWN = 200
@@ -45,7 +49,7 @@ class _Fault:
 def check(answer: httpx.Response, address: str) -> None:
     """Raise the `RegistryError` that a status other than 200 stands for."""
     if answer.status_code != 200:
-        raise _error(answer, address)
+        raise _error(answer, address, _fault(answer))
 
 
 def check_done(answer: httpx.Response, address: str) -> None:
@@ -83,14 +87,30 @@ def service_id(answer: httpx.Response, address: str) -> str:
     return found
 
 
+def token(answer: httpx.Response, address: str) -> str:
+    """The token that a login gave. The server's own words are left out of errors: they may repeat the password."""
+    if answer.status_code != 200:
+        fault = _fault(answer)
+        raise _error(answer, address, None if fault is None else replace(fault, message=_refusal(fault.code), detail=""))
+    found = _object(answer, address).get("token")
+    if not isinstance(found, str) or not TOKEN_FORM.fullmatch(found):
+        raise _foreign(answer, address)
+    return found
+
+
+def _refusal(code: str) -> str:
+    if code in WRONG_PASSWORD:
+        return "user name or password is wrong"
+    return "the account is blocked" if code == BLOCKED else "the login failed"
+
+
 def shortened(text: str) -> str:
     """Fit for an Event or a log line: one line, printable, bounded."""
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return line if len(line) <= SHOWN else line[:SHOWN] + "..."
 
 
-def _error(answer: httpx.Response, address: str) -> RegistryError:
-    fault = _fault(answer)
+def _error(answer: httpx.Response, address: str, fault: _Fault | None) -> RegistryError:
     if fault is None:
         return _bare_error(answer, address)
     code, text = fault.code, fault.text
@@ -114,6 +134,8 @@ def _bare_error(answer: httpx.Response, address: str) -> RegistryError:
     if 300 <= status < 400:
         text = f"redirected to {_place(answer.headers.get('location', ''))}; give the registry's own address"
         return PermanentError(code, text, address=address)
+    if status == 400 and TLS_WANTED in answer.content:
+        return TransientError("tls", "the server speaks TLS: its address must begin with https://", address=address)
     if status in (404, 405, 403, 431):
         return PermanentError(code, text, address=address)
     if status == 401:

@@ -71,7 +71,11 @@ class AuthError(RegistryError):
 
 
 class BlockedError(AuthError):
-    """Too many failed logins: the account is blocked, and each further login prolongs it."""
+    """Too many failed logins: the account is blocked for a while."""
+
+
+class LoggedOutError(AuthError):
+    """The registry refused our login and another is not tried yet, so nothing was sent: wait for `Registry.on_available`."""
 
 
 class TransientError(RegistryError):
@@ -88,6 +92,10 @@ class TransientError(RegistryError):
     ) -> None:
         super().__init__(code, message, address=address, maybe_applied=maybe_applied)
         self.retry_after = retry_after
+
+
+class FencedError(RegistryError):
+    """This replica does not lead any more, or may not: the write was not sent, or not waited for. Nobody's failure."""
 
 
 class UnavailableError(TransientError):
@@ -114,7 +122,15 @@ class Registry(Protocol):
         ...
 
     def on_available(self, wake: Callable[[], None]) -> None:
-        """Call `wake` each time that the registry can be asked again after an `UnavailableError`."""
+        """Call `wake` each time that the registry can be asked again after `UnavailableError` or `LoggedOutError`."""
+        ...
+
+
+class Fence(Protocol):
+    """Keeps a replica that does not lead any more from writing, where several take turns."""
+
+    def remaining(self) -> float | None:
+        """Seconds for which a write may be under way; 0 or less: none may be sent. None: there is no limit."""
         ...
 
 

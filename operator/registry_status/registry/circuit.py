@@ -10,7 +10,7 @@ TRIP = 5
 PROBE_EVERY = 1.0
 PROBES_AT_ONCE = 5
 """A probe takes up to the request's timeout: a hanging registry is asked anew each second, but not without end."""
-ADDRESS_CODES = frozenset({"connect", "connect-timeout", "timeout", "broken", "http-502", "http-503", "http-504"})
+ADDRESS_CODES = frozenset({"connect", "connect-timeout", "tls", "timeout", "broken", "http-502", "http-503", "http-504"})
 """Failures of the address itself, whatever was asked of it. Others count once for each thing asked for, so that one instance
 that the registry stumbles over does not stop the rest."""
 

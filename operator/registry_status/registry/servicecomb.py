@@ -1,14 +1,16 @@
 """The client of Apache ServiceComb Service Center, API version 4."""
 
 import asyncio
+import json
+import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from types import TracebackType
 from typing import Self, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import httpx
 
@@ -16,7 +18,11 @@ from registry_status import __version__
 from registry_status.model import InstanceStatus, ServiceName, Tenant
 from registry_status.registry import answers
 from registry_status.registry.addresses import AddressPool
+from registry_status.registry.auth import Auth, Door, NoAuth
 from registry_status.registry.base import (
+    AuthError,
+    Fence,
+    FencedError,
     Instance,
     NotFoundError,
     PermanentError,
@@ -25,14 +31,16 @@ from registry_status.registry.base import (
     Service,
     TransientError,
 )
-from registry_status.registry.transport import AiohttpTransport, BodyTooLarge
+from registry_status.registry.transport import AiohttpTransport, BodyTooLarge, FenceClosed, TlsFailed
 
 HEADERS = {
     "accept": "application/json, text/plain",
     "accept-encoding": "identity",
     "user-agent": f"registry-status/{__version__}",
 }
-
+LOGIN = "/v4/token"
+HEALTH = "/v4/default/registry/health"
+"""What every Service Center answers to everybody."""
 
 Answer = TypeVar("Answer")
 
@@ -44,6 +52,7 @@ class Operation(StrEnum):
     FIND_SERVICE = "find-service"
     LIST_INSTANCES = "list-instances"
     WRITE_STATUS = "write-status"
+    LOG_IN = "log-in"
     PROBE = "probe"
 
 
@@ -56,6 +65,20 @@ class _Request:
     path: str
     query: Mapping[str, str]
     domain: str
+    body: bytes = field(default=b"", repr=False)
+
+    @property
+    def probed(self) -> str:
+        """What tells whether an address works that did not answer this: no write, and no login."""
+        if self.path == LOGIN:
+            return HEALTH
+        listing = self.path.rpartition("/instances/")[0]
+        return f"{listing}/instances" if listing else self.path
+
+    @property
+    def writes(self) -> bool:
+        """Whether it may change something."""
+        return self.method != "GET"
 
 
 class ServiceComb(AbstractAsyncContextManager["ServiceComb"]):
@@ -74,20 +97,25 @@ class ServiceComb(AbstractAsyncContextManager["ServiceComb"]):
         connect_timeout: float = 2.0,
         concurrency: int = 32,
         observer: RequestObserver | None = None,
+        fence: Fence | None = None,
+        auth: Callable[[Door], Auth] | None = None,
+        tls: Callable[[], ssl.SSLContext] | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._observer = observer
         self._clock = clock
+        self._fence = fence
+        self._timeouts = request_timeout, connect_timeout
         self._slots = asyncio.Semaphore(concurrency)
         self._addresses = AddressPool(addresses, self._probe, observer, clock)
         self._client = httpx.AsyncClient(
             headers=HEADERS,
-            timeout=httpx.Timeout(request_timeout, connect=connect_timeout),
-            transport=transport or AiohttpTransport(),
+            transport=transport or AiohttpTransport(tls, fence=fence),
             trust_env=False,
             follow_redirects=False,
         )
+        self._auth: Auth = auth(self) if auth is not None else NoAuth()
 
     async def __aenter__(self) -> Self:
         await self._client.__aenter__()
@@ -96,12 +124,14 @@ class ServiceComb(AbstractAsyncContextManager["ServiceComb"]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self._auth.aclose()
         await self._addresses.aclose()
         await self._client.aclose()
 
     def on_available(self, wake: Callable[[], None]) -> None:
-        """Call `wake` each time that an address can be asked again after all could not."""
+        """Call `wake` each time that an address can be asked again after all could not, or that we are let in again."""
         self._addresses.on_available(wake)
+        self._auth.on_available(wake)
 
     async def list_services(self, tenant: Tenant) -> Sequence[Service]:
         """All services of the tenant."""
@@ -130,6 +160,23 @@ class ServiceComb(AbstractAsyncContextManager["ServiceComb"]):
         path = f"microservices/{_segment(service_id)}/instances/{_segment(instance_id)}/status"
         await self._ask(Operation.WRITE_STATUS, "PUT", tenant, path, {"value": status.value}, answers.check_done)
 
+    async def knock(self) -> None:
+        """Find out whether the registry answers anything. Raises `TransientError` if it does not."""
+        try:
+            await self._exchange(_Request(Operation.PROBE, "GET", HEALTH, {}, "default"), {}, answers.check_read)
+        except TransientError:
+            raise
+        except RegistryError:
+            return
+
+    async def log_in(self, name: str, password: str) -> str:
+        """Ask for a token, once.
+
+        There is one login at a time and others wait for it, so it takes no slot: those who hold all of them may be the others.
+        """
+        body = json.dumps({"name": name, "password": password}).encode()
+        return await self._exchange(_Request(Operation.LOG_IN, "POST", LOGIN, {}, "default", body), {}, answers.token)
+
     async def _ask(
         self,
         operation: Operation,
@@ -139,32 +186,61 @@ class ServiceComb(AbstractAsyncContextManager["ServiceComb"]):
         query: Mapping[str, str],
         read: Callable[[httpx.Response, str], Answer],
     ) -> Answer:
-        """Send one request to the best address and read its answer; the address's circuit learns how it went."""
+        """Send one request and read its answer; once more, if credentials were refused and there are others."""
         request = _Request(operation, method, f"/v4/{_segment(tenant.project)}/registry/{path}", query, tenant.domain)
+        headers = await self._auth.headers(tenant.project)
+        try:
+            return await self._in_turn(request, headers, read)
+        except AuthError as error:
+            if not self._auth.refused(headers, error):
+                raise self._hinted(error) from None
+        headers = await self._auth.headers(tenant.project)
+        try:
+            return await self._in_turn(request, headers, read)
+        except AuthError as error:
+            raise self._hinted(error) from None
+
+    def _hinted(self, error: AuthError) -> AuthError:
+        return type(error)(error.code, f"{error.message}; {self._auth.hint}", address=error.address)
+
+    async def _in_turn(
+        self, request: _Request, headers: Mapping[str, str], read: Callable[[httpx.Response, str], Answer]
+    ) -> Answer:
         async with self._slots:
-            address = self._addresses.pick()
-            try:
-                answer = await self._measured(address.url, request, read)
-            except TransientError as error:
-                self._addresses.failed(address, request.path, error)
-                raise
-            except RegistryError:
-                address.succeeded()
-                raise
+            return await self._exchange(request, headers, read)
+
+    async def _exchange(
+        self, request: _Request, headers: Mapping[str, str], read: Callable[[httpx.Response, str], Answer]
+    ) -> Answer:
+        """Ask the best address; its circuit learns how it went."""
+        address = self._addresses.pick()
+        try:
+            answer = await self._measured(address.url, request, headers, read)
+        except FencedError:
+            raise
+        except TransientError as error:
+            self._addresses.failed(address, request.probed, error)
+            raise
+        except RegistryError:
             address.succeeded()
-            return answer
+            raise
+        address.succeeded()
+        return answer
 
     async def _probe(self, url: str, path: str) -> None:
         """Read what failed last, or the list around it; the answer matters only for whether there is one."""
-        listing = path.rpartition("/instances/")[0]
-        request = _Request(Operation.PROBE, "GET", f"{listing}/instances" if listing else path, {}, "default")
-        await self._measured(url, request, answers.check_read)
+        if self._left() <= 0:
+            raise TransientError("fenced", "not probed, as this replica does not lead", address=url)
+        headers = self._auth.known_headers(unquote(path.split("/")[2]))
+        await self._measured(url, _Request(Operation.PROBE, "GET", path, {}, "default"), headers, answers.check_read)
 
-    async def _measured(self, url: str, request: "_Request", read: Callable[[httpx.Response, str], Answer]) -> Answer:
+    async def _measured(
+        self, url: str, request: _Request, headers: Mapping[str, str], read: Callable[[httpx.Response, str], Answer]
+    ) -> Answer:
         """Tell the observer how long a request took and how it ended."""
         began, code = self._clock(), "cancelled"
         try:
-            answer = read(await self._send(url, request), url)
+            answer = read(await self._send(url, request, headers), url)
         except RegistryError as error:
             code = error.code
             raise
@@ -175,18 +251,51 @@ class ServiceComb(AbstractAsyncContextManager["ServiceComb"]):
             if self._observer is not None:
                 self._observer.request_finished(request.operation, code, self._clock() - began)
 
-    async def _send(self, url: str, request: "_Request") -> httpx.Response:
+    async def _send(self, url: str, request: _Request, headers: Mapping[str, str]) -> httpx.Response:
         try:
-            return await self._client.request(
+            answer = await self._client.request(
                 request.method,
                 url + request.path,
                 params={**request.query, "noCache": "1"},
-                headers={"x-domain-name": request.domain},
+                headers={"x-domain-name": request.domain, **headers},
+                content=request.body or None,
+                timeout=self._limits(url, request),
             )
+        except FenceClosed:
+            raise _fenced_off(url) from None
         except httpx.TransportError as error:
-            raise _trouble(error, url, writes=request.method != "GET") from error
+            if request.writes and self._left() <= 0:
+                raise _fenced_off(url, maybe_applied=True) from None
+            raise _trouble(error, self._auth.hide(str(error)), url, writes=request.writes) from None
         except httpx.InvalidURL as error:
-            raise PermanentError("bad-path", answers.shortened(str(error)), address=url) from error
+            raise PermanentError("bad-path", answers.shortened(str(error)), address=url) from None
+        return answer if answer.status_code == 200 else self._without_secrets(answer)
+
+    def _without_secrets(self, answer: httpx.Response) -> httpx.Response:
+        """An error's text goes into Events and logs, and may repeat what was sent."""
+        text = answer.content.decode(errors="surrogateescape")
+        hidden = self._auth.hide(text)
+        if hidden == text:
+            return answer
+        body = hidden.encode(errors="surrogateescape")
+        return httpx.Response(answer.status_code, headers=answer.headers, content=body, request=answer.request)
+
+    def _limits(self, url: str, request: _Request) -> httpx.Timeout:
+        """How long it may take: a write must be over before another replica may lead."""
+        whole, connect = self._timeouts
+        left = self._left() if request.writes else whole
+        if left <= 0:
+            raise _fenced_off(url)
+        return httpx.Timeout(min(whole, left), connect=min(connect, left))
+
+    def _left(self) -> float:
+        """Seconds for which this replica may write."""
+        left = self._fence.remaining() if self._fence is not None else None
+        return left if left is not None else float("inf")
+
+
+def _fenced_off(url: str, *, maybe_applied: bool = False) -> FencedError:
+    return FencedError("fenced", "this replica does not lead any more", address=url, maybe_applied=maybe_applied)
 
 
 def _segment(text: str) -> str:
@@ -199,18 +308,21 @@ def _segment(text: str) -> str:
         raise PermanentError("bad-path", f"{answers.shortened(ascii(text))} cannot be an id") from None
 
 
-def _trouble(error: httpx.TransportError, address: str, *, writes: bool) -> RegistryError:
+def _trouble(error: httpx.TransportError, text: str, address: str, *, writes: bool) -> RegistryError:
+    """`text` is the error's, without secrets: it may quote an answer that repeats what was sent."""
     match error:
+        case TlsFailed():
+            return TransientError("tls", text, address=address)
         case httpx.ConnectTimeout():
             return TransientError("connect-timeout", "no connection in time", address=address)
         case httpx.ConnectError():
-            return TransientError("connect", f"cannot connect: {error}", address=address)
+            return TransientError("connect", f"cannot connect: {text}", address=address)
         case httpx.TimeoutException():
             return TransientError("timeout", "no answer in time", address=address, maybe_applied=writes)
         case httpx.UnsupportedProtocol() | httpx.LocalProtocolError():
-            return PermanentError("protocol", str(error), address=address)
+            return PermanentError("protocol", text, address=address)
         case BodyTooLarge():
-            return TransientError("body-too-large", str(error), address=address, maybe_applied=writes)
+            return TransientError("body-too-large", text, address=address, maybe_applied=writes)
         case _:
-            message = f"the connection broke: {answers.shortened(str(error))}"
+            message = f"the connection broke: {answers.shortened(text)}"
             return TransientError("broken", message, address=address, maybe_applied=writes)

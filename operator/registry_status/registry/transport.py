@@ -2,22 +2,40 @@
 
 httpx stays the interface that the rest of `registry/` and its tests speak; aiohttp underneath costs about a tenth of the
 processor time of httpx's own pool (DESIGN section 5). A transport of our own rather than a ready-made one because four
-things matter here that those do not give: whether a failed request can have reached the server, no request sent twice, one
+things matter here that those do not give: whether a failed request can have reached the server, no write sent twice, one
 time limit for the whole exchange, and a limit to the size of what comes back.
 """
 
 import ssl
+from collections.abc import Callable
 
 import aiohttp
 import httpx
 import yarl
 
+from registry_status.registry import tls
+from registry_status.registry.base import Fence
+
 MAX_BODY = 32 * 1024 * 1024
 """Bytes. A list of 20,000 instances takes about 16 MiB."""
+DISCONNECTED = "the server closed the connection"
+"""In aiohttp's place, whose text may hold the head of the answer."""
 
 
 class BodyTooLarge(httpx.ReadError):
     """The answer is larger than any that a registry gives."""
+
+
+class TlsFailed(httpx.ConnectError):
+    """There is no safe connection: the server is not to be trusted, or does not trust us."""
+
+
+class FenceClosed(httpx.TransportError):
+    """A write was not sent, since this replica's turn is over."""
+
+
+class _FencedError(aiohttp.ClientError):
+    """The same, on its way through aiohttp."""
 
 
 class _BrokenError(aiohttp.ClientError):
@@ -25,13 +43,30 @@ class _BrokenError(aiohttp.ClientError):
 
 
 async def _sent_once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """Keep aiohttp from repeating a request, PUTs too, whose connection broke: the first one may have taken effect."""
+    """Keep aiohttp from repeating a write whose connection broke: it may have taken effect. Reads it may repeat once."""
+    if request.method == "GET":
+        return await send(request)
     try:
         return await send(request)
     except aiohttp.ClientConnectorError:
         raise
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+    except aiohttp.ClientOSError as error:
         raise _BrokenError(str(error)) from error
+    except aiohttp.ServerDisconnectedError as error:
+        raise _BrokenError(DISCONNECTED) from error
+
+
+def _fenced(fence: Fence) -> type[aiohttp.ClientRequest]:
+    """Make requests that look at the fence in the last step before they are sent: a process may be frozen before any other."""
+
+    class FencedRequest(aiohttp.ClientRequest):
+        async def send(self, conn: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
+            left = fence.remaining() if self.method == "PUT" else None
+            if left is not None and left <= 0:
+                raise _FencedError
+            return await super().send(conn)
+
+    return FencedRequest
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
@@ -39,11 +74,16 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
     Of httpx's timeouts it obeys `connect`, and takes `read` as the limit of the whole exchange. No redirects, no proxies from
     the environment, no cookies, no decompression. Raises httpx's own exceptions: `ConnectError` and `ConnectTimeout` only
-    where nothing can have been sent.
+    where nothing can have been looked at.
+
+    `contexts` gives the TLS context of the next connection; the system's authorities are trusted without it.
     """
 
-    def __init__(self, verify: ssl.SSLContext | None = None, *, max_body: int = MAX_BODY) -> None:
-        self._verify = verify
+    def __init__(
+        self, contexts: Callable[[], ssl.SSLContext] | None = None, *, max_body: int = MAX_BODY, fence: Fence | None = None
+    ) -> None:
+        self._contexts = contexts
+        self._request_class = _fenced(fence) if fence is not None else aiohttp.ClientRequest
         self._max_body = max_body
         self._session: aiohttp.ClientSession | None = None
 
@@ -59,6 +99,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 data=await request.aread() or None,
                 allow_redirects=False,
                 timeout=timeout,
+                ssl=self._contexts() if self._contexts is not None else True,
             ) as answer:
                 body = await self._read(answer, request)
                 return httpx.Response(answer.status, headers=answer.raw_headers, content=body, request=request)
@@ -82,11 +123,11 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
             # How many requests run at once is limited by the caller: a pool that queues costs far more (DESIGN section 5).
-            connector = aiohttp.TCPConnector(limit=0, ssl=self._verify if self._verify is not None else True)
             self._session = aiohttp.ClientSession(
-                connector=connector,
+                connector=aiohttp.TCPConnector(limit=0),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 middlewares=(_sent_once,),
+                request_class=self._request_class,
                 trust_env=False,
                 auto_decompress=False,
             )
@@ -99,16 +140,31 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
 
 def _translated(error: aiohttp.ClientError, request: httpx.Request) -> httpx.TransportError:
+    trouble = _tls_trouble(error)
+    if trouble is not None and (isinstance(error, aiohttp.ClientConnectorError) or tls.refused_us(trouble)):
+        return TlsFailed(tls.explain(trouble), request=request)
     match error:
+        case _FencedError():
+            return FenceClosed("this replica does not lead any more", request=request)
         case aiohttp.ConnectionTimeoutError():
             return httpx.ConnectTimeout("no connection in time", request=request)
         case aiohttp.ClientConnectorError():
             return httpx.ConnectError(str(error.os_error.strerror or error), request=request)
         case aiohttp.ServerTimeoutError():
             return httpx.ReadTimeout("no answer in time", request=request)
+        case aiohttp.ServerDisconnectedError():
+            return httpx.ReadError(DISCONNECTED, request=request)
         case _BrokenError() | aiohttp.ClientOSError() | aiohttp.ClientPayloadError():
             return httpx.ReadError(str(error), request=request)
         case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
             return httpx.UnsupportedProtocol(f"not an address: {request.url}", request=request)
         case _:
             return httpx.RemoteProtocolError(str(error), request=request)
+
+
+def _tls_trouble(error: aiohttp.ClientError) -> ssl.SSLError | None:
+    """Find what TLS complained of, if that is where an error comes from; some of aiohttp's pass for one themselves."""
+    cause: BaseException | None = error
+    while isinstance(cause, aiohttp.ClientError):
+        cause = cause.os_error if isinstance(cause, aiohttp.ClientConnectorError) else cause.__cause__
+    return cause if isinstance(cause, ssl.SSLError) else None

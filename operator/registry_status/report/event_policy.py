@@ -66,6 +66,7 @@ class DropCause(StrEnum):
     REFUSED = "refused"
     UNAVAILABLE = "unavailable"
     STOPPED = "stopped"
+    STANDBY = "standby"
 
 
 WARNINGS = {
@@ -202,7 +203,7 @@ class EventPolicy:
         self._queue: OrderedDict[int, EventNote] = OrderedDict()
         self._held: OrderedDict[str, float] = OrderedDict()
         self._overdue: OrderedDict[str, None] = OrderedDict()
-        self._outages = {reason: Outage() for reason in {WARNINGS[kind] for kind in WIDESPREAD}}
+        self._outages = _outages()
         self._number = 0
         """Rises with all that is queued or held: tells whether there is something new, and keys the queue."""
 
@@ -248,6 +249,14 @@ class EventPolicy:
         if pod is not None:
             self._leave(pod, now)
         return self._number != before
+
+    def forget_all(self) -> int:
+        """Begin anew, but for the pace. Returns how many Events that waited are dropped."""
+        waiting = len(self._queue) + len(self._overdue)
+        for known in (self._pods, self._queue, self._held, self._overdue):
+            known.clear()
+        self._outages = _outages()
+        return waiting
 
     def _delivered(self, outcome: Outcome, now: float) -> None:
         pod = self._pods.get(outcome.pod.uid)
@@ -437,6 +446,10 @@ class EventPolicy:
         message = f"After {age(now - since)} of {reason} on up to {outage.peak} pods at once, {left}."
         outage.over()
         self.report_operator(EventReason.RECOVERED, message, now, identity=reason)
+
+
+def _outages() -> dict[EventReason, Outage]:
+    return {reason: Outage() for reason in {WARNINGS[kind] for kind in WIDESPREAD}}
 
 
 def _warning(outcome: Outcome, at: float) -> EventNote:

@@ -144,6 +144,11 @@ class EventRecorder:
         if self._policy.forget(uid, self._clock()):
             self._wake.set()
 
+    def forget_all(self) -> None:
+        """Another replica reports from now on: nothing that is known, waits or is held back here is posted any more."""
+        for _ in range(self._policy.forget_all()):
+            self._observer.event_dropped(DropCause.STANDBY)
+
     async def run(self) -> None:
         """Post what is due, for ever; ends by being cancelled."""
         while True:

@@ -88,6 +88,7 @@ class Metrics:
         self._drift = self._counter("drift", "Statuses that had changed in the registry by themselves, by cause.", "cause")
         self._posted = self._counter("events_posted", "Kubernetes Events posted, by reason.", "reason")
         self._dropped = self._counter("events_dropped", "Kubernetes Events earned but not posted, by cause.", "cause")
+        self._transitions = self._counter("lease_transitions", "Changes of this replica's leadership, by what it became.", "to")
         self._watch_faults = self._counter("watch_faults", "Watches of the Kubernetes API that broke, by kind.", "kind")
         self._delivery = self._histogram(
             "delivery_seconds",
@@ -154,6 +155,10 @@ class Metrics:
     def watch_fault(self, kind: str) -> None:
         """Count a watch that broke or had to begin anew."""
         self._watch_faults.labels(self._faults(kind)).inc()
+
+    def leadership_changed(self, *, leading: bool) -> None:
+        """Count a leadership gained or lost."""
+        self._transitions.labels("leader" if leading else "standby").inc()
 
     def loop_lag(self, seconds: float) -> None:
         """Note how late the event loop was."""

@@ -48,6 +48,11 @@ class Reporter:
         self._trouble.pop(pod.uid, None)
         self._events.forget(pod.uid)
 
+    def fall_silent(self) -> None:
+        """Another replica speaks from now on: what is still to be told of any pod is its business."""
+        self._trouble.clear()
+        self._events.forget_all()
+
     def _log_trouble(self, outcome: Outcome) -> None:
         now = (outcome.kind, "" if outcome.kind is OutcomeKind.FAILING else outcome.message)
         if self._trouble.get(outcome.pod.uid) == now:

@@ -10,7 +10,9 @@ from typing import Protocol
 from registry_status.model import Desired, InstanceStatus, Outcome, OutcomeKind, PodRef, Reason, Target
 from registry_status.registry.base import (
     AuthError,
+    FencedError,
     Instance,
+    LoggedOutError,
     NotFoundError,
     Registry,
     RegistryError,
@@ -35,6 +37,8 @@ GIVE_UP_AFTER = 600.0
 """Seconds for which the DOWN of a gone pod is retried: the registry's own expiry has come long before."""
 AFTER_REJECTION = 300.0
 """Seconds until something that the registry refused for good is tried again."""
+FENCED_AGAIN = 1.0
+"""Seconds until a write is tried again that was held off since this replica may not lead any more."""
 JITTER = 0.1
 """By how much of themselves long waits vary, so that pods and operators do not march in step."""
 SHORTEST = 0.05
@@ -140,13 +144,43 @@ class Delivery:
             return None  # an event will tell of the start; before it nothing can be registered
         return await self._attempt(record, desired, desired.target)
 
+    def attend(self, uid: str) -> float | None:
+        """Do a standby's part for one pod: forget it when a writing replica would. Asks the registry nothing, tells nobody."""
+        record = self._records.get(uid)
+        if record is None:
+            return None
+        desired = record.desired
+        if not desired.managed:
+            if desired.reason is not Reason.INVALID:
+                self.retire(record)
+            return None
+        if record.gone_since is None:
+            return None
+        left = record.gone_since + GONE_FOR - _now()
+        if left > 0:
+            return left
+        self.retire(record)
+        return None
+
+    def doubt(self) -> None:
+        """Others may write from now on: which instances are a pod's is still known, but not what the registry says of them."""
+        for held in self.instances:
+            held.status = None
+        for record in self._records:
+            record.doubt()
+        self._parked.clear()
+
     async def _attempt(self, record: PodRecord, desired: Desired, target: Target) -> float | None:
         try:
             return await self._converge(record, desired, target)
         except _OvertakenError:
             return 0.0
+        except FencedError:
+            return FENCED_AGAIN
         except UnavailableError as error:
-            return self._park(record, error)
+            return self._park(record, OutcomeKind.FAILING, error)
+        except LoggedOutError as error:
+            return self._park(record, OutcomeKind.AUTH_FAILED, error)
         except TransientError as error:
             return self._failed(record, OutcomeKind.FAILING, error, error.retry_after)
         except AuthError as error:
@@ -230,6 +264,7 @@ class Delivery:
         around = Circumstances(
             age=_now() - record.life_since,
             gone=desired.ended,
+            earlier=record.earlier,
             predecessors=frozenset(self._predecessor_ips(desired.target)),
             trust_ids=self._trust_ids,
         )
@@ -263,6 +298,8 @@ class Delivery:
         record.current = keys[found.current.instance_id] if found.current is not None else None
         record.older = tuple(keys[one.instance_id] for one in found.older)
         record.matched_life = desired.evidence.life if desired.evidence is not None else None
+        record.certain = found.certain
+        record.earlier &= {one.instance_id for one in found.all}
 
     def _claim(self, record: PodRecord, desired: Desired, key: InstanceKey) -> Held:
         known = self.instances.get(key)
@@ -344,7 +381,10 @@ class Delivery:
             self._tell(record, OutcomeKind.DELIVERED, self._delivered_text(record, desired, written), written=written)
         else:
             self._tell_delivered(record, desired, written)
-        return self._while_gone(record) if desired.gone else None
+        if desired.gone:
+            return self._while_gone(record)
+        record.certain = record.certain or not self._in_window(record)
+        return None if record.certain else self._look_again(record)
 
     def _tell_delivered(self, record: PodRecord, desired: Desired, written: int) -> None:
         """Worth a word: a write, or the end of a trouble."""
@@ -369,11 +409,14 @@ class Delivery:
 
     def _look_again(self, record: PodRecord) -> float:
         """Seconds until the next look: short in the window after a start, else with the resync."""
-        in_window = _now() - record.life_since < self._timing.registration_window
-        delay = POLL if in_window else self._timing.resync_interval * self._chance.uniform(1 - JITTER, 1 + JITTER)
+        delay = POLL if self._in_window(record) else self._timing.resync_interval * self._chance.uniform(1 - JITTER, 1 + JITTER)
         delay = min(delay, self._timing.resync_interval)
         record.wanted_at = _now() + delay * (1 - POLL_SHARE)
         return delay
+
+    def _in_window(self, record: PodRecord) -> bool:
+        """Whether the container has started so recently that its SDK may register at any moment."""
+        return _now() - record.life_since < self._timing.registration_window
 
     def _failed(self, record: PodRecord, kind: OutcomeKind, error: RegistryError, retry_after: float | None) -> float | None:
         if self._gives_up(record):
@@ -384,12 +427,12 @@ class Delivery:
         self._demand(record)
         return record.backoff(retry_after, self._chance)
 
-    def _park(self, record: PodRecord, error: UnavailableError) -> float | None:
+    def _park(self, record: PodRecord, kind: OutcomeKind, error: UnavailableError | LoggedOutError) -> float | None:
         """Nothing was sent: wait until the registry works again, without a timer for each pod."""
         if self._gives_up(record):
             self.retire(record, self._failure_text(record, error))
             return None
-        self._tell(record, OutcomeKind.FAILING, self._failure_text(record, error), code=error.code)
+        self._tell(record, kind, self._failure_text(record, error), code=error.code)
         self._parked.add(record.uid)
         return GIVE_UP_AFTER
 

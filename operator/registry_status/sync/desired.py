@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from registry_status.model import Desired, InstanceStatus, OutcomeKind
 from registry_status.sync.instances import InstanceKey
@@ -26,6 +26,10 @@ class PodRecord:
     """The instance of the present life."""
     older: tuple[InstanceKey, ...] = ()
     """Instances that earlier lives left behind."""
+    certain: bool = True
+    """Whether `current` is surely the present life's; if not, another may still be registered."""
+    earlier: frozenset[str] = frozenset()
+    """Ids of instances that were matched before the container's last restart."""
     matched_life: tuple[int, float | None] | None = None
     """The life for which instances were last matched."""
     wanted_at: float = 0.0
@@ -60,7 +64,11 @@ class PodRecord:
         if not self.instances:
             return True
         evidence = self.desired.evidence
-        return self.current is None or (evidence is not None and evidence.running and self.matched_life != evidence.life)
+        return (
+            self.current is None
+            or not self.certain
+            or (evidence is not None and evidence.running and self.matched_life != evidence.life)
+        )
 
     def take(self, desired: Desired, now: float) -> bool:
         """Store a newer observation. Returns whether there may be something to do."""
@@ -70,6 +78,7 @@ class PodRecord:
         )  # fmt: skip
         if _life(before) != _life(desired):
             self.life_since, self.ready_since = now, None
+            self.earlier = self.earlier.union(key.instance_id for key in self.instances) if desired.restarted else frozenset()
             changed = True
         if changed:
             self.since, self.attempts, self.has_turn = now, 0, False
@@ -84,11 +93,26 @@ class PodRecord:
             self.wanted_at = now
         return changed or self.rematch_due
 
+    def doubt(self) -> None:
+        """What was achieved and told counts no more: the next one to write begins anew."""
+        self.acknowledged, self.told, self.told_text = None, None, ""
+        self.attempts, self.has_turn, self.measured = 0, False, True
+
     def backoff(self, least: float | None, chance: random.Random) -> float:
         """Seconds until the next attempt: doubling with full jitter, never less than the registry asked for."""
         self.attempts += 1
         most = min(BACKOFF_MOST, BACKOFF_FIRST * 2.0 ** min(self.attempts - 1, 16))
         return max(chance.uniform(0, most), least or 0.0)
+
+
+def _remembering(before: Desired, desired: Desired) -> Desired:
+    """Keep what an instance is found by: an evicted pod has no IP any more, and nobody may have written its DOWN yet."""
+    if not desired.ended or before.evidence is None or desired.evidence is None or desired.evidence.ips:
+        return desired
+    target = desired.target
+    if target is not None and target.pending and target.same_place(before.target):
+        target = before.target
+    return replace(desired, target=target, evidence=replace(desired.evidence, ips=before.evidence.ips))
 
 
 def _life(desired: Desired) -> tuple[int, float | None] | None:
@@ -126,6 +150,7 @@ class PodRecords:
 
     def update(self, record: PodRecord, desired: Desired, now: float) -> bool:
         """Store a newer observation. Returns whether there may be something to do."""
+        desired = _remembering(record.desired, desired)
         self._unindex(record.desired)
         self._index(desired)
         return record.take(desired, now)

@@ -24,6 +24,7 @@ class Engine:
     """Turns observations into deliveries.
 
     It begins held: until `start_writing` nothing is asked of the registry, so that a partial list of pods writes nothing.
+    Where several replicas take turns, all but one `stand_by`: these keep what pods say and ask the registry nothing.
     `take` and `vanish` do no I/O and return at once.
     """
 
@@ -40,6 +41,7 @@ class Engine:
         self._records = PodRecords()
         self._workers = KeyedWorkers(self._deliver)
         self._workers.hold()
+        self._writing = False
         timing, chance = timing or Timing(), chance or random.Random()  # noqa: S311 - jitter, not secrets
         self._delivery = Delivery(
             registry,
@@ -99,19 +101,29 @@ class Engine:
         self.take(replace(record.desired, status=InstanceStatus.DOWN, reason=Reason.POD_GONE, message=message, auto=False))
 
     def start_writing(self) -> None:
-        """All pods have been listed (and we lead): compare with the registry and write the differences."""
+        """All pods have been listed, and we lead: compare with the registry and write the differences."""
+        self._writing = True
         now = _now()
         for record in self._records:
             record.wanted_at = now
-        self._workers.release()
+        self._workers.restart([record.uid for record in self._records])
         self._resyncing = self._resyncing or asyncio.create_task(self._resync.run(), name="resync")
+
+    def stand_by(self) -> None:
+        """Another replica writes, or soon will: drop at once what is under way, and take nothing for known any more.
+
+        Pods are tracked as ever, those that are gone for as long as a writing replica tracks them, so that `start_writing`
+        needs nothing but the registry's lists.
+        """
+        self._writing = False
+        self._stop_resync()
+        self._delivery.doubt()
+        self._workers.restart([record.uid for record in self._records])
 
     def stop_writing(self) -> None:
         """Start nothing new."""
         self._workers.hold()
-        if self._resyncing is not None:
-            self._resyncing.cancel()
-            self._resyncing = None
+        self._stop_resync()
 
     async def drain(self, timeout: float) -> bool:
         """Finish what runs, at most `timeout` seconds. Returns whether all of it was finished."""
@@ -121,7 +133,12 @@ class Engine:
         return finished
 
     async def _deliver(self, uid: str) -> float | None:
-        return await self._delivery.deliver(uid)
+        return await self._delivery.deliver(uid) if self._writing else self._delivery.attend(uid)
+
+    def _stop_resync(self) -> None:
+        if self._resyncing is not None:
+            self._resyncing.cancel()
+            self._resyncing = None
 
     def _begin(self, desired: Desired, *, deleted: bool) -> None:
         """A pod that is not tracked yet. One that is gone already, or not ours, is not worth it."""

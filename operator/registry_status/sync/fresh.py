@@ -5,6 +5,9 @@ from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+KEPT = 3600.0
+"""Seconds for which an answer is remembered: longer than anybody takes one for new enough."""
+
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
@@ -26,7 +29,11 @@ class Fresh(Generic[Key, Value]):
         self._under_way: dict[Key, tuple[float, asyncio.Task[Reading[Value]]]] = {}
 
     async def get(self, key: Key, not_before: float) -> Reading[Value]:
-        """The value as of `not_before` (loop time) or later. Raises what `read` raises."""
+        """The value as of `not_before` (loop time) or later. Raises what `read` raises.
+
+        Nothing is younger than a read that begins now: who asks for later gets that, not one read after the other until then.
+        """
+        not_before = min(not_before, asyncio.get_running_loop().time())
         while True:
             last = self._last.get(key)
             if last is not None and last.asked_at >= not_before:
@@ -35,10 +42,6 @@ class Fresh(Generic[Key, Value]):
             if asked_at >= not_before:
                 return await asyncio.shield(task)
             await asyncio.wait([task])
-
-    def forget(self, key: Key) -> None:
-        """Drop what is remembered of a key that nobody needs any more."""
-        self._last.pop(key, None)
 
     async def aclose(self) -> None:
         """End the reads under way."""
@@ -61,4 +64,14 @@ class Fresh(Generic[Key, Value]):
         del self._under_way[key]
         # Asking for the exception marks it as seen, also where every waiter has gone.
         if not task.cancelled() and task.exception() is None:
+            self._last.pop(key, None)
             self._last[key] = task.result()
+            self._forget_old(task.result().asked_at)
+
+    def _forget_old(self, now: float) -> None:
+        """Keys that nobody asks for any more must not pile up; the oldest comes first."""
+        while self._last:
+            key, oldest = next(iter(self._last.items()))
+            if now - oldest.asked_at <= KEPT:
+                return
+            del self._last[key]

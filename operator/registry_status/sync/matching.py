@@ -7,6 +7,7 @@ evidence, and whatever speaks against it wins.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from ipaddress import IPv6Address
 from urllib.parse import urlsplit
 
 from registry_status.model import Evidence, MatchMode, Target
@@ -34,6 +35,8 @@ class Matched:
 
     current: Instance | None
     older: tuple[Instance, ...] = ()
+    certain: bool = True
+    """Whether `current` is surely the present life's: if not, the container's restart may still bring another."""
 
     @property
     def all(self) -> tuple[Instance, ...]:
@@ -60,12 +63,14 @@ class Circumstances:
 
     `age`: seconds for which it has watched the container's present life. `predecessors`: IPs of pods of this cluster that
     held the annotated id before, since registering a live id again keeps the endpoints of the one before. `trust_ids`: the
-    setting that waives the evidence for annotated ids. `gone`: the pod is gone, so its IP or its name may already be
+    setting that waives the evidence for annotated ids. `earlier`: ids of instances that were the pod's before its container's
+    last restart, so they are leftovers whatever their times say. `gone`: the pod is gone, so its IP or its name may already be
     another's: endpoint and name must both agree.
     """
 
     age: float = 0.0
     gone: bool = False
+    earlier: frozenset[str] = frozenset()
     predecessors: frozenset[str] = frozenset()
     trust_ids: bool = False
 
@@ -90,15 +95,18 @@ def match(
 def _by_id(
     target: Target, pod: Evidence, instances: Sequence[Instance], around: Circumstances
 ) -> Matched | Refused | NoneFound:
-    found = next((found for found in instances if found.instance_id == target.instance_id), None)
-    if found is None or (around.gone and not _is_surely(pod, found)):
+    named = [found for found in instances if found.instance_id == target.instance_id]
+    named = [found for found in named if not around.gone or _is_surely(pod, found)]
+    if not named:
         return NoneFound()
-    if around.trust_ids or _grade(MatchMode.AUTO, pod, found, around.predecessors):
-        return Matched(current=found)
+    mine = [found for found in named if around.trust_ids or _grade(MatchMode.AUTO, pod, found, around.predecessors)]
+    if mine:  # several, if a service's versions all hold the id: what ran before a new version took it
+        newest, *older = _newest_first(mine)
+        return Matched(current=newest, older=tuple(older))
     return Refused(
-        f"the annotated instance {_shown(found)} shows nothing that ties it to this pod "
+        f"the annotated instance {_shown(named[0])} shows nothing that ties it to this pod "
         f"(IPs {', '.join(pod.ips) or 'none'}, host name {pod.hostnames[0] if pod.hostnames else 'none'}), so it is left alone",
-        (found.instance_id,),
+        (named[0].instance_id,),
     )
 
 
@@ -117,7 +125,7 @@ def _grade(mode: MatchMode, pod: Evidence, found: Instance, predecessors: frozen
             return Grade.ENDPOINT if endpoint else Grade.NONE
         case MatchMode.HOSTNAME:
             return Grade.HOST_NAME if host else Grade.NONE
-    if endpoint is False and predecessors.intersection(_hosts(found)):
+    if endpoint is False and _hosts(found).intersection(map(_spelled, predecessors)):
         endpoint = None
     if False in (endpoint, host, name):
         return Grade.NONE
@@ -129,18 +137,19 @@ def _endpoint_agrees(pod: Evidence, found: Instance) -> bool | None:
     places = [place for place in map(_place, found.endpoints) if place is not None]
     if not places or not pod.ips:
         return None
+    ips = frozenset(map(_spelled, pod.ips))
     if pod.host_ports is None:
-        return any(host in pod.ips for host, _ in places)
+        return any(host in ips for host, _ in places)
     # On the host's network the IP is every such pod's: only the port tells them apart.
     if not pod.host_ports:
-        return None if any(host in pod.ips for host, _ in places) else False
-    return any(host in pod.ips and port in pod.host_ports for host, port in places)
+        return None if any(host in ips for host, _ in places) else False
+    return any(host in ips and port in pod.host_ports for host, port in places)
 
 
 def _host_agrees(pod: Evidence, found: Instance) -> bool | None:
     if not found.host_name:
         return None
-    return found.host_name in pod.hostnames or found.host_name in pod.ips
+    return found.host_name in pod.hostnames or _spelled(found.host_name) in map(_spelled, pod.ips)
 
 
 def _pod_name_agrees(pod: Evidence, found: Instance) -> bool | None:
@@ -154,7 +163,17 @@ def _place(endpoint: str) -> tuple[str, int | None] | None:
         host, port = url.hostname, url.port
     except ValueError:
         return None
-    return (host, port) if host else None
+    return (_spelled(host), port) if host else None
+
+
+def _spelled(host: str) -> str:
+    """One spelling for each IP: Java writes fd00:0:0:0:0:0:0:7%eth0 where Kubernetes writes fd00::7."""
+    if ":" not in host:
+        return host
+    try:
+        return str(IPv6Address(host.partition("%")[0]))
+    except ValueError:
+        return host
 
 
 def _hosts(found: Instance) -> frozenset[str]:
@@ -163,8 +182,8 @@ def _hosts(found: Instance) -> frozenset[str]:
 
 def _is_surely(pod: Evidence, found: Instance) -> bool:
     """Whether more than one thing ties the instance to this very pod, not to one that took over its IP or its name."""
-    if found.properties.get("podUid") == pod.uid:
-        return True
+    if uid := found.properties.get("podUid"):
+        return uid == pod.uid
     named = _host_agrees(pod, found) or _pod_name_agrees(pod, found)
     return bool(_endpoint_agrees(pod, found) and named)
 
@@ -181,14 +200,18 @@ def _is_ghost(grade: Grade, pod: Evidence, found: Instance, around: Circumstance
 
 def _is_current(pod: Evidence, found: Instance, around: Circumstances) -> bool:
     """Made by the main container's present life, as far as times tell."""
+    if around.age > found.lease:
+        return True
+    if found.instance_id in around.earlier:
+        return False
     if pod.container_started_at is None or found.registered_at is None:
         return True
-    return found.registered_at >= pod.container_started_at - REGISTRATION_SLACK or around.age > found.lease
+    return found.registered_at >= pod.container_started_at - REGISTRATION_SLACK
 
 
 def _lives(grade: Grade, pod: Evidence, mine: list[Instance], around: Circumstances) -> Matched | Refused:
     """Sort a pod's instances into its present life's and those of lives before."""
-    mine = sorted(mine, key=lambda found: (found.registered_at or 0, found.instance_id), reverse=True)
+    mine = _newest_first(mine)
     present = [found for found in mine if _is_current(pod, found, around)]
     if len({frozenset(found.endpoints) for found in present}) > 1:
         listed = ", ".join(_shown(found) for found in present[:LISTED])
@@ -198,10 +221,15 @@ def _lives(grade: Grade, pod: Evidence, mine: list[Instance], around: Circumstan
             f"tell them apart by the annotation instance-id or a property podUid",
             tuple(found.instance_id for found in present),
         )
+    certain = bool(present)
     if not present and grade is Grade.POD_UID:
         present = mine[:1]  # registering a live id again keeps its old timestamp
     current = present[0] if present else None
-    return Matched(current=current, older=tuple(found for found in mine if found is not current))
+    return Matched(current=current, older=tuple(found for found in mine if found is not current), certain=certain)
+
+
+def _newest_first(mine: list[Instance]) -> list[Instance]:
+    return sorted(mine, key=lambda found: (found.registered_at or 0, found.instance_id), reverse=True)
 
 
 def _shown(found: Instance) -> str:

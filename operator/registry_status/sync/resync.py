@@ -95,8 +95,8 @@ class Resync:
 
     def _judge(self, held: Held, found: Instance | None, reading: Reading[Sequence[Instance]]) -> None:
         owner = self._records.get(held.owner) if held.owner is not None else None
-        if owner is None:
-            return
+        if owner is None or held.status is None:
+            return  # nobody has said what it should be, or its owner is about to read it
         if found is None:
             self._reporter.drifted(Cause.VANISHED)
             held.status = None  # unknown: its owner looks for its instances anew

@@ -5,7 +5,7 @@ A key that waits costs a timer, not a task, so thousands of pods can wait out a 
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 logger = logging.getLogger(__name__)
@@ -73,6 +73,20 @@ class KeyedWorkers:
         for key in kept:
             self.wake(key)
 
+    def restart(self, keys: Iterable[str]) -> None:
+        """End every run and every wait, and hold nothing any more; then run these keys, each after its own last run's end."""
+        self._held = False
+        self._kept.clear()
+        for key, slot in list(self._slots.items()):
+            if slot.timer is not None:
+                slot.timer.cancel()
+                del self._slots[key]
+            elif slot.task is not None:
+                slot.again = False
+                slot.task.cancel()
+        for key in keys:
+            self.wake(key)
+
     async def drain(self, timeout: float) -> bool:
         """Wait until no work runs, at most `timeout` seconds; cancel what then still runs. True if there was none."""
         running = [slot.task for slot in self._slots.values() if slot.task is not None]
@@ -85,14 +99,15 @@ class KeyedWorkers:
         return not late
 
     async def _run(self, key: str, slot: _Slot) -> None:
-        delay = await self._work(key)
+        delay = None
+        slot.again = True
         while slot.again:
             slot.again = False
             delay = await self._work(key)
         self._rest(key, slot, delay)
 
     def _rest(self, key: str, slot: _Slot, delay: float | None) -> None:
-        slot.task = None
+        slot.task, slot.again = None, False
         if delay is not None and not self._held:
             slot.timer = asyncio.get_running_loop().call_later(delay, self.wake, key)
             return
@@ -104,6 +119,8 @@ class KeyedWorkers:
         """A fault of ours must not lose the key: say so loudly, and try again."""
         if task.cancelled():
             self._slots.pop(key, None)
+            if self._held or slot.again:  # by `drain`, what it was about is still to be done; or by `restart`
+                self.wake(key)
         elif error := task.exception():
             logger.error("internal error while working on %s; trying again in %g s", key, AFTER_ERROR, exc_info=error)
             self._rest(key, slot, AFTER_ERROR)

@@ -366,16 +366,12 @@ def test_an_instance_is_read_with_all_that_matters() -> None:
 
 
 BARE_INSTANCE = Instance(instance_id="i-1", service_id="s-1", status="")
+MAY_BE_ODD = ("hostName", "endpoints", "status", "properties", "healthCheck", "timestamp")
+ODD: list[object] = [None, True, 1.5, [], {}]
+NOTHING: dict[str, object] = {}
 ODD_MEMBERS: list[tuple[str, dict[str, object], dict[str, object]]] = [
     ("absent", {}, {}),
-    *(
-        (
-            f"all {odd!r}",
-            dict.fromkeys(("hostName", "endpoints", "status", "properties", "healthCheck", "timestamp"), odd),
-            {},
-        )
-        for odd in (None, True, 1.5, [], {})
-    ),
+    *((f"all {odd!r}", dict.fromkeys(MAY_BE_ODD, odd), NOTHING) for odd in ODD),
     ("endpoints that are not texts", {"endpoints": [None, 7, "rest://a:1"]}, {"endpoints": ("", "", "rest://a:1")}),
     ("properties that are not texts", {"properties": {"a": None, "b": 7}}, {"properties": {"a": "", "b": ""}}),
     ("a timestamp that is a number", {"timestamp": 1_795_600_000}, {"registered_at": 1_795_600_000}),

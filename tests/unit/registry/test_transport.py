@@ -137,7 +137,7 @@ BROKEN: dict[str, tuple[tuple[bytes, ...], type[httpx.TransportError]]] = {
     "a head too large": ((b"HTTP/1.1 200 OK\r\nX: ", b"x" * 100_000, b"\r\n\r\n"), httpx.RemoteProtocolError),
     "half a body": ((b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc",), httpx.ReadError),
     "half a chunk": ((b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nabc",), httpx.ReadError),
-    "no chunk": ((b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",), httpx.ReadError),
+    "no chunk": ((b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",), httpx.RemoteProtocolError),
     "a length that is none": ((b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n",), httpx.RemoteProtocolError),
     "a compressed body": (
         (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 1\r\n\r\nx",),
@@ -148,29 +148,43 @@ BROKEN: dict[str, tuple[tuple[bytes, ...], type[httpx.TransportError]]] = {
 
 @pytest.mark.parametrize(("pieces", "kind"), BROKEN.values(), ids=BROKEN)
 @pytest.mark.parametrize("method", ["GET", "PUT"])
-async def test_a_broken_answer_is_an_error_after_one_request(
-    method: str, pieces: tuple[bytes, ...], kind: type[httpx.TransportError]
-) -> None:
-    speak, requests = answering(*pieces)
+async def test_a_broken_answer_is_an_error(method: str, pieces: tuple[bytes, ...], kind: type[httpx.TransportError]) -> None:
+    speak, _ = answering(*pieces)
     async with serving(speak) as url, client() as http:
         with pytest.raises(kind):
             await http.request(method, url)
-    assert len(requests) == 1
 
 
-async def test_a_reset_connection_is_an_error_after_one_request() -> None:
-    requests = 0
+@pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
+@pytest.mark.parametrize("answered", [0, 1], ids=["new connection", "used connection"])
+@pytest.mark.parametrize("method", ["PUT", "POST", "DELETE"])
+async def test_a_write_whose_connection_breaks_is_never_sent_again(method: str, answered: int, reset: bool) -> None:
+    writes = 0
 
     async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal requests
-        requests += 1
+        nonlocal writes
+        for _ in range(answered):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(OK)
         await reader.readuntil(b"\r\n\r\n")
-        writer.transport.abort()
+        writes += 1
+        if reset:
+            writer.transport.abort()
 
     async with serving(speak) as url, client() as http:
+        for _ in range(answered):
+            await http.get(url)
         with pytest.raises(httpx.ReadError):
-            await http.put(url)
-    assert requests == 1
+            await http.request(method, url)
+    assert writes == 1
+
+
+async def test_a_read_survives_a_connection_that_was_closed_while_idle() -> None:
+    speak, requests = answering(OK)
+    async with serving(speak) as url, client() as http:
+        for _ in range(3):
+            await http.get(url)
+    assert len(requests) == 3
 
 
 @pytest.mark.parametrize("word", ["identity", "Identity"])
@@ -233,8 +247,11 @@ async def test_a_refused_connection_is_a_failure_to_connect() -> None:
 
 
 async def test_a_server_that_speaks_no_tls_is_a_failure_to_connect() -> None:
-    speak, _ = answering(OK)
-    async with serving(speak) as url, client(AiohttpTransport(ssl.create_default_context())) as http:
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    async with serving(speak) as url, client(AiohttpTransport(ssl.create_default_context)) as http:
         with pytest.raises(httpx.ConnectError):
             await http.put(url.replace("http:", "https:"))
 

@@ -436,3 +436,41 @@ class TestTokenBucket:
         assert bucket.take(100.0)
         assert not bucket.take(50.0)
         assert bucket.take(51.0)
+
+
+class TestForgettingAll:
+    """Another replica reports from now on."""
+
+    def test_nothing_that_waits_or_is_held_back_is_posted(self) -> None:
+        stage = Stage(operator=OPERATOR)
+        stage.report(*(outcome(FAILING, pod(number)) for number in range(20))).at(4.9)
+        stage.report(*(outcome(REJECTED, pod(100 + number)) for number in range(3)))
+        assert stage.policy.forget_all() > 0
+        stage.at(600)
+        assert stage.posted == []
+        assert (stage.policy.waiting, stage.policy.remembered) == (0, 0)
+        assert stage.policy.wait(600) is None
+
+    def test_what_was_said_may_be_said_again_and_nothing_of_before_recovers(self) -> None:
+        stage = Stage()
+        stage.report(outcome(REJECTED)).post()
+        stage.policy.forget_all()
+        stage.report(outcome(DELIVERED)).post()
+        assert stage.told == ["RegistryUpdateFailed"]
+        stage.report(outcome(REJECTED)).post().report(outcome(DELIVERED)).post()
+        assert stage.told == ["RegistryUpdateFailed", "RegistryUpdateFailed", "RegistryUpdateRecovered"]
+
+    def test_the_pace_is_kept(self) -> None:
+        stage = Stage()
+        for round_ in range(4):
+            stage.report(*(outcome(REJECTED, pod(round_ * 100 + number)) for number in range(100))).post()
+            stage.policy.forget_all()
+        assert len(stage.posted) == GLOBAL_BURST
+
+    def test_an_outage_begins_anew(self) -> None:
+        stage = Stage(operator=OPERATOR)
+        for _ in range(2):
+            stage.report(*(outcome(REJECTED, pod(number)) for number in range(12))).post()
+            stage.policy.forget_all()
+            stage.at(stage.now + 60)
+        assert stage.of(OPERATOR) == ["RegistryUpdateFailed"] * 2

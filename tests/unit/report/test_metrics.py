@@ -79,12 +79,15 @@ def test_happenings_are_counted() -> None:
     metrics.retried()
     metrics.drifted("expired")
     metrics.watch_fault("410")
+    metrics.leadership_changed(leading=True)
+    metrics.leadership_changed(leading=False)
     metrics.loop_lag(0.002)
     metrics.loop_lag(-1e-9)
     found = samples(metrics)
     for name in (
         "events_posted_total{reason=RegistryUpdateFailed}", "events_dropped_total{cause=denied}", "retries_total",
-        "drift_total{cause=expired}", "watch_faults_total{kind=410}",
+        "drift_total{cause=expired}", "watch_faults_total{kind=410}", "lease_transitions_total{to=leader}",
+        "lease_transitions_total{to=standby}",
     ):  # fmt: skip
         assert found[name] == 1, name
     assert found["event_loop_lag_seconds_count"] == 2

@@ -105,3 +105,14 @@ def test_retries_and_drift_are_counted(desk: Desk) -> None:
     desk.reporter.drifted("re-registered")
     found = samples(desk.metrics)
     assert (found["retries_total"], found["drift_total{cause=re-registered}"]) == (1, 1)
+
+
+async def test_a_replica_that_does_not_lead_any_more_falls_silent(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    desk.report(outcome(FAILING, message="no answer"), outcome(REJECTED, pod(2), message="no right"))
+    desk.reporter.fall_silent()
+    desk.clock.now += 60
+    await desk.recorder.drain(1)
+    assert desk.api.reasons == []
+    assert samples(desk.metrics)["events_dropped_total{cause=standby}"] == 1
+    desk.report(outcome(FAILING, message="no answer"))
+    assert lines(caplog).count("WARNING failing: no answer") == 2, "it is a new leadership"

@@ -482,3 +482,56 @@ async def test_the_latency_from_the_pods_transition_is_told_with_a_write() -> No
     latency = world.outcomes[-1].latency
     assert latency is not None
     assert 0 < latency < 1
+
+
+@on_virtual_time
+async def test_an_instance_of_a_life_that_lasted_seconds_is_not_taken_for_the_next_lifes() -> None:
+    world = World()
+    await world.pass_time(3)
+    old = world.register()
+    world.see(ready_since=3)
+    await world.pass_time(1)
+    world.see(ready="False", ready_since=4, statuses=[terminated(4)])
+    await world.pass_time()
+    world.see(ready="False", ready_since=4, statuses=[running(5, restarts=1)])
+    await world.pass_time(1.1)
+    new = world.register()
+    await world.pass_time(1.1)
+    assert world.status(new) == "STARTING"
+    world.see(ready_since=8, statuses=[running(5, restarts=1)])
+    await world.pass_time()
+    assert (world.status(new), world.status(old)) == ("UP", "DOWN")
+
+
+@on_virtual_time
+async def test_after_a_restart_a_second_instance_with_the_pods_uid_is_found_within_about_a_second() -> None:
+    world = World()
+    uid = {"properties": {"podUid": "uid-1"}}
+    await world.pass_time(3)
+    old = world.register(**uid)
+    world.see(ready_since=3)
+    await world.pass_time(20)
+    world.see(ready="False", ready_since=23, statuses=[terminated(23)])
+    await world.pass_time()
+    world.see(ready="False", ready_since=23, statuses=[running(25, restarts=1)])
+    await world.pass_time(5)
+    new = world.register(**uid)
+    await world.pass_time(1.1)
+    assert world.status(new) == "STARTING"
+    world.see(ready_since=40, statuses=[running(25, restarts=1)])
+    await world.pass_time()
+    assert (world.status(new), world.status(old)) == ("UP", "DOWN")
+
+
+@on_virtual_time
+async def test_an_sdk_that_keeps_its_id_and_names_the_pods_uid_is_up_again_at_once_after_a_restart() -> None:
+    world = World()
+    await world.pass_time(3)
+    instance = world.register(properties={"podUid": "uid-1"})
+    world.see(ready_since=3)
+    await world.pass_time(20)
+    world.see(ready="False", ready_since=23, statuses=[running(25, restarts=1)])
+    await world.pass_time(5)
+    world.see(ready_since=40, statuses=[running(25, restarts=1)])
+    await world.pass_time()
+    assert world.status(instance) == "UP"

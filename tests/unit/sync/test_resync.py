@@ -163,3 +163,17 @@ async def test_foreign_instances_of_a_service_are_left_alone(others: int) -> Non
     world.see(ready_since=9, statuses=[running(2)])
     await world.pass_time()
     assert world.written() == ["OUTOFSERVICE", "UP"]
+
+
+@on_virtual_time
+async def test_a_write_of_unclear_outcome_is_no_drift() -> None:
+    """Its owner is about to look what became of it."""
+    world = World()
+    world.register()
+    world.see()
+    await world.pass_time()
+    lost = TransientError("timeout", "no answer in time", maybe_applied=True)
+    world.registry.fails = lambda what: lost if what == "write-status" else None
+    world.see(ready="False", ready_since=9)
+    await world.pass_time(300)
+    assert world.drifts == []

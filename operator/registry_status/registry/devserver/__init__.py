@@ -29,6 +29,7 @@ networks that you do not trust:
 The lists hold the newest entries only (`journal_size`), the totals count them all. `limit` asks for the newest N.
 """
 
+from registry_status.registry.devserver.access_keys import AccessKeys
 from registry_status.registry.devserver.accounts import Accounts
 from registry_status.registry.devserver.faults import Answer, Delay, Drop, Effect, Fault, Faults, Hang, Truncate, When
 from registry_status.registry.devserver.journal import Journal, RequestRecord, StatusWrite
@@ -39,6 +40,7 @@ from registry_status.registry.devserver.state import RegistryState
 
 __all__ = [
     "DEFAULT_JOURNAL_SIZE",
+    "AccessKeys",
     "Accounts",
     "Answer",
     "Code",

@@ -8,6 +8,7 @@ from ssl import SSLContext
 
 from aiohttp import web
 
+from registry_status.registry.devserver.access_keys import AccessKeys
 from registry_status.registry.devserver.accounts import Accounts
 from registry_status.registry.devserver.admin import ADMIN_PREFIX, Admin
 from registry_status.registry.devserver.answers import dropped, instead, not_routed, refused, truncated
@@ -37,12 +38,14 @@ class DevServer:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         journal_size: int = DEFAULT_JOURNAL_SIZE,
         accounts: Mapping[str, str] | None = None,
+        access_keys: Mapping[str, str] | None = None,
         on_request: Callable[[RequestRecord], None] | None = None,
     ) -> None:
         self.registry = RegistryState(clock)
         self.faults = Faults()
         self.journal = Journal(journal_size)
         self.accounts = None if accounts is None else Accounts(accounts, clock)
+        self.access_keys = None if access_keys is None else AccessKeys(access_keys)
         self._clock = clock
         self._sleep = sleep
         self._on_request = on_request
@@ -150,12 +153,19 @@ class DevServer:
                 return await truncated(request, whole, abrupt=abrupt)
 
     async def _authorized_answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if self.accounts is not None and not request.path.endswith(NEEDS_NO_TOKEN):
-            try:
-                self.accounts.check(request.headers.get("Authorization"))
-            except Refusal as refusal:
-                return refused(refusal)
+        try:
+            self._check_credentials(request)
+        except Refusal as refusal:
+            return refused(refusal)
         return await self._answer(request, handler)
+
+    def _check_credentials(self, request: web.Request) -> None:
+        if request.path.endswith(NEEDS_NO_TOKEN):
+            return
+        if self.accounts is not None:
+            self.accounts.check(request.headers.get("Authorization"))
+        if self.access_keys is not None:
+            self.access_keys.check(request.headers)
 
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:

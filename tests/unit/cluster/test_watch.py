@@ -1,0 +1,470 @@
+"""The whole watch, kopf included, against an API server that misbehaves: it goes on, misses nothing, and tells."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import kopf
+import pytest
+
+from registry_status.cluster import lines, streams, watch
+from registry_status.cluster.access import AccessError, TokenFile
+from registry_status.cluster.lines import WatchFault
+from registry_status.cluster.watch import Backoffs, build_settings, run_pod_watch
+from registry_status.config import Settings
+from registry_status.pods.handlers import register
+from tests.unit.cluster.fake_api import (
+    FakeApi,
+    Listening,
+    access_to,
+    added,
+    answers,
+    closed_port,
+    end_of_list,
+    error,
+    hangs,
+    line,
+    page,
+    pod,
+    refuses,
+    serving,
+    until,
+)  # fmt: skip
+from tests.unit.cluster.fake_api import (
+    streams as sends,
+)
+
+pytestmark = pytest.mark.timeout(30)
+
+
+@pytest.fixture(autouse=True)
+def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests have less patience than the operator; the ratios stay."""
+    monkeypatch.setattr(streams, "PACE", 0.02)
+    monkeypatch.setattr(watch, "FIRST_BACKOFF", 0.02)
+
+
+@dataclass
+class Running:
+    """A watch that runs."""
+
+    stop: asyncio.Event
+    task: "asyncio.Task[None]"
+    listener: Listening
+    events: list[tuple[str | None, str]] = field(default_factory=list)
+
+    def names(self) -> list[str]:
+        return [name for _, name in self.events]
+
+
+@asynccontextmanager
+async def running(
+    api: FakeApi,
+    *,
+    tracked: Collection[str] = (),
+    filtering: bool = True,
+    more: Callable[[kopf.OperatorRegistry], None] | None = None,
+    **settings: Any,
+) -> AsyncIterator[Running]:
+    registry, stop, listener = kopf.OperatorRegistry(), asyncio.Event(), Listening()
+    events: list[tuple[str | None, str]] = []
+
+    def take(kind: str | None, body: Mapping[str, Any]) -> None:
+        events.append((kind, body["metadata"]["name"]))
+
+    register(registry, take)
+    if more is not None:
+        more(registry)
+    credentials = settings.pop("credentials", None)
+    task = asyncio.create_task(
+        run_pod_watch(
+            access=access_to(api, credentials), settings=Settings(**settings), registry=registry, listener=listener,
+            tracked=tracked, stop=stop, filtering=filtering,
+        )
+    )  # fmt: skip
+    try:
+        yield Running(stop, task, listener, events)
+    finally:
+        stop.set()
+        async with asyncio.timeout(5):
+            await task
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[FakeApi]:
+    async with serving(FakeApi()) as api:
+        yield api
+
+
+# --- the ordinary life -----------------------------------------------------------------------------
+
+
+async def test_it_lists_then_follows(api: FakeApi) -> None:
+    stranger = line("ADDED", pod("stranger", ours=False))
+    api.play(sends(added("a") + stranger + end_of_list(), 0.05, line("MODIFIED", pod("a", 10)) + line("DELETED", pod("a", 11))))
+    async with running(api) as run:
+        await until(lambda: len(run.events) == 3)
+    assert run.events == [(None, "a"), ("MODIFIED", "a"), ("DELETED", "a")]
+    assert run.listener.started == [""]
+    assert run.listener.finished == [("", frozenset({"uid-a"}))]
+    assert run.listener.progress >= 2
+    assert not run.listener.faults
+    assert api.pod_requests()[0]["sendInitialEvents"] == "true"
+
+
+async def test_it_stops_at_once_and_lets_cleanup_handlers_run(api: FakeApi) -> None:
+    cleaned = []
+
+    def more(registry: kopf.OperatorRegistry) -> None:
+        @kopf.on.cleanup(registry=registry)
+        async def clean(**_: Any) -> None:
+            cleaned.append(True)
+
+    async with running(api, more=more) as run:
+        await until(lambda: run.listener.finished)
+        started = time.monotonic()
+        run.stop.set()
+        await run.task
+        assert time.monotonic() - started < 1
+    assert cleaned
+
+
+async def test_a_signal_stops_it(api: FakeApi) -> None:
+    async with running(api) as run:
+        await until(lambda: run.listener.finished)
+        os.kill(os.getpid(), signal.SIGTERM)
+        async with asyncio.timeout(2):
+            await run.task
+        assert run.stop.is_set()
+
+
+async def test_other_tasks_of_the_program_are_left_alone(api: FakeApi) -> None:
+    """kopf would cancel every task that was started after it."""
+    async with running(api) as run:
+        await until(lambda: run.listener.finished)
+        other = asyncio.create_task(asyncio.sleep(60))
+        run.stop.set()
+        await run.task
+        await asyncio.sleep(0)
+        assert not other.done()
+        other.cancel()
+
+
+async def test_each_namespace_has_a_watch_of_its_own(api: FakeApi) -> None:
+    api.play(sends(added("a") + end_of_list()), namespace="one")
+    api.play(sends(added("b") + end_of_list()), namespace="two")
+    async with running(api, namespaces=("one", "two")) as run:
+        await until(lambda: len(run.listener.finished) == 2 and len(run.events) == 2)
+    assert sorted(run.listener.finished) == [("one", frozenset({"uid-a"})), ("two", frozenset({"uid-b"}))]
+
+
+async def test_the_label_selector_goes_to_the_server(api: FakeApi) -> None:
+    async with running(api, label_selector="team=a") as run:
+        await until(lambda: run.listener.finished)
+    assert api.pod_requests()[0]["labelSelector"] == "team=a"
+
+
+async def test_a_pod_that_loses_its_annotation_is_still_seen(api: FakeApi) -> None:
+    api.play(sends(added("a") + end_of_list(), line("MODIFIED", pod("a", 10, ours=False))))
+    async with running(api) as run:
+        await until(lambda: len(run.events) == 2)
+
+
+async def test_a_tracked_pod_is_seen_in_a_list_without_its_annotation(api: FakeApi) -> None:
+    api.play(sends(line("ADDED", pod("a", ours=False)) + end_of_list()))
+    async with running(api, tracked={"uid-a"}) as run:
+        await until(lambda: run.listener.finished == [("", frozenset({"uid-a"}))] and run.events)
+
+
+async def test_with_filtering_off_everything_is_seen(api: FakeApi) -> None:
+    api.play(sends(line("ADDED", pod("a", ours=False)) + end_of_list()))
+    async with running(api, filtering=False) as run:
+        await until(lambda: run.events == [(None, "a")])
+
+
+async def test_a_resumed_watch_begins_behind_what_was_dropped(api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "BOOKMARK_EVERY", 0.0)
+    dropped = line("MODIFIED", pod("stranger", 40, ours=False))
+    api.play(sends(end_of_list(9), 0.05, dropped, then="end"))
+    async with running(api) as run:
+        await until(lambda: len(api.pod_requests()) == 2)
+    assert api.pod_requests()[1]["resourceVersion"] == "40"
+    assert "sendInitialEvents" not in api.pod_requests()[1]
+    assert run.listener.started == [""]
+
+
+# --- older servers ---------------------------------------------------------------------------------
+
+
+async def test_an_older_server_is_listed_page_by_page(api: FakeApi) -> None:
+    api.version = answers({"major": "1", "minor": "33+"})
+    api.play(page("a", more="next"), page("b"), sends(line("MODIFIED", pod("b", 10))))
+    async with running(api) as run:
+        await until(lambda: len(run.events) == 3)
+    assert run.listener.finished == [("", frozenset({"uid-a", "uid-b"}))]
+    assert run.listener.started == [""]
+    first, second, third = api.pod_requests()
+    assert (first["limit"], second["continue"], third["resourceVersion"]) == ("500", "next", "9")
+
+
+async def test_the_watch_follows_its_list_at_once(api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "PACE", 30.0)
+    api.version = answers({"major": "1", "minor": "30"})
+    api.play(page("a"), sends(line("MODIFIED", pod("a", 10))))
+    async with running(api) as run:
+        await until(lambda: len(run.events) == 2)
+
+
+async def test_a_server_that_refuses_lists_within_watches_is_listed_page_by_page(api: FakeApi) -> None:
+    api.play(refuses(422, "Invalid"), page("a"), sends())
+    async with running(api) as run:
+        await until(lambda: run.listener.finished == [("", frozenset({"uid-a"}))])
+        await until(lambda: run.events == [(None, "a")])
+    assert run.listener.kinds() == [WatchFault.REFUSED]
+
+
+@pytest.mark.parametrize("hidden", [refuses(403), refuses(404), answers({}), answers([])])
+async def test_a_server_that_hides_its_version_is_listed_page_by_page(api: FakeApi, hidden: Any) -> None:
+    api.version = hidden
+    api.play(page("a"), sends())
+    async with running(api) as run:
+        await until(lambda: run.listener.finished == [("", frozenset({"uid-a"}))])
+
+
+@pytest.mark.parametrize(
+    ("bad", "fault"),
+    [
+        (refuses(410, "Expired"), WatchFault.EXPIRED),
+        (answers({"kind": "PodList"}), WatchFault.MALFORMED),
+        (sends(b'{"kind":"PodList","apiVersion":"v1","metadata":{', then="cut"), WatchFault.DISCONNECTED),
+    ],
+)
+async def test_a_list_that_breaks_off_begins_anew(api: FakeApi, bad: Any, fault: WatchFault) -> None:
+    api.version = answers({"major": "1", "minor": "30"})
+    api.play(page("a", more="next"), bad, page("a", "b"), sends())
+    async with running(api) as run:
+        await until(lambda: run.listener.finished)
+    assert run.listener.finished == [("", frozenset({"uid-a", "uid-b"}))]
+    assert run.listener.started == ["", ""]
+    assert run.listener.kinds() == [fault]
+
+
+# --- faults ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("then", ["cut", "end"])
+async def test_a_list_cut_short_is_listed_again_from_the_start(api: FakeApi, then: str) -> None:
+    """kopf would go on from the last object, and never see the rest."""
+    api.play(sends(added("a"), then=then), sends(added("a", "b") + end_of_list()))
+    async with running(api) as run:
+        await until(lambda: "b" in run.names())
+    assert run.listener.finished == [("", frozenset({"uid-a", "uid-b"}))]
+    assert run.listener.started == ["", ""]
+    assert WatchFault.INITIAL_CUT in run.listener.kinds()
+    assert WatchFault.RESTARTED not in run.listener.kinds()
+
+
+async def test_a_list_that_falls_silent_is_listed_again(api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "LIST_SILENCE", 0.05)
+    api.play(sends(added("a")), sends(added("a", "b") + end_of_list()))
+    async with running(api) as run:
+        await until(lambda: "b" in run.names())
+    assert WatchFault.INITIAL_CUT in run.listener.kinds()
+
+
+@pytest.mark.parametrize(
+    ("code", "fault"), [(500, WatchFault.STREAM_ERROR), (410, WatchFault.EXPIRED), (403, WatchFault.STREAM_ERROR)]
+)
+async def test_an_error_within_the_stream_leads_to_a_new_list(api: FakeApi, code: int, fault: WatchFault) -> None:
+    api.play(sends(added("a") + end_of_list(), error(code)), sends(added("a", "b") + end_of_list()))
+    async with running(api) as run:
+        await until(lambda: "b" in run.names())
+    assert run.listener.kinds() == [fault]
+    assert len(run.listener.finished) == 2
+
+
+async def test_a_malformed_line_leads_to_a_new_list(api: FakeApi) -> None:
+    api.play(sends(added("a") + end_of_list(), b"upstream request timeout\n"), sends(added("b") + end_of_list()))
+    async with running(api) as run:
+        await until(lambda: "b" in run.names())
+    assert run.listener.kinds() == [WatchFault.MALFORMED]
+
+
+async def test_a_broken_line_that_looks_whole_ends_kopf_and_it_is_started_again(api: FakeApi) -> None:
+    broken = line("MODIFIED", pod("a", 10)).replace(b'"spec":{}', b'"spec":{,}')
+    api.play(sends(added("a") + end_of_list(), broken), sends(added("b") + end_of_list()))
+    async with running(api) as run:
+        await until(lambda: "b" in run.names())
+    assert run.listener.kinds() == [WatchFault.RESTARTED]
+
+
+async def test_a_connection_that_breaks_is_resumed_without_a_new_list(api: FakeApi) -> None:
+    api.play(sends(added("a") + end_of_list(), line("MODIFIED", pod("a", 17)), then="cut"), sends(added("b", version=18)))
+    async with running(api) as run:
+        await until(lambda: "b" in run.names())
+    assert run.listener.kinds() == [WatchFault.DISCONNECTED]
+    assert run.listener.started == [""]
+    assert api.pod_requests()[1]["resourceVersion"] == "17"
+
+
+@pytest.mark.parametrize("status", [400, 404, 410])
+async def test_a_watch_that_is_refused_leads_to_a_new_list(api: FakeApi, status: int) -> None:
+    api.play(sends(added("a") + end_of_list(), then="end"), refuses(status), sends(added("b") + end_of_list()))
+    async with running(api) as run:
+        await until(lambda: "b" in run.names())
+    assert WatchFault.RESTARTED not in run.listener.kinds()
+    assert len(run.listener.finished) == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "fault"),
+    [(429, WatchFault.THROTTLED), (500, WatchFault.SERVER_ERROR), (503, WatchFault.SERVER_ERROR), (403, WatchFault.FORBIDDEN)],
+)
+async def test_a_server_in_trouble_is_asked_again_patiently(api: FakeApi, status: int, fault: WatchFault) -> None:
+    api.play(*[refuses(status)] * 4, sends(added("a") + end_of_list()))
+    async with running(api) as run:
+        await until(lambda: run.names() == ["a"])
+    assert run.listener.kinds() == [fault] * 4
+    gaps = [late - early for early, late in zip(api.times(), api.times()[1:], strict=False)]
+    assert gaps[-1] > gaps[0]
+
+
+async def test_retry_after_is_honoured(api: FakeApi) -> None:
+    api.play(refuses(429, headers={"Retry-After": "1"}), sends(added("a") + end_of_list()))
+    async with running(api) as run:
+        await until(lambda: run.names() == ["a"])
+    assert api.times()[1] - api.times()[0] > 0.9
+
+
+async def test_a_server_that_closes_at_once_is_asked_ever_more_slowly(api: FakeApi) -> None:
+    """kopf alone would ask 2,100 times a second."""
+    api.play(sends(end_of_list(), then="end"), *[sends(then="end")] * 50)
+    async with running(api):
+        await until(lambda: len(api.pod_requests()) >= 5)
+    gaps = [late - early for early, late in zip(api.times(), api.times()[1:], strict=False)]
+    assert min(gaps) >= streams.PACE
+    assert gaps[3] > 4 * streams.PACE
+
+
+async def test_credentials_that_are_refused_for_a_while_do_not_end_it(api: FakeApi) -> None:
+    answers_left = iter([True, True, False, False])
+    api.authorize = lambda _: next(answers_left, True)
+    api.play(sends(added("a") + end_of_list()))
+    async with running(api) as run:
+        await until(lambda: run.names() == ["a"])
+    assert run.listener.kinds() == [WatchFault.UNAUTHORIZED] * 2
+
+
+async def test_a_rotated_token_is_read_anew(api: FakeApi, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("old")
+    valid = {"Bearer old"}
+    api.authorize = lambda header: header in valid
+    api.play(sends(added("a") + end_of_list(), 0.1, then="end"), sends(added("b", version=10)))
+    async with running(api, credentials=TokenFile(token)) as run:
+        await until(lambda: run.names() == ["a"])
+        token.write_text("new")
+        valid = {"Bearer new"}
+        await until(lambda: "b" in run.names())
+    assert not run.listener.faults
+
+
+async def test_credentials_that_cannot_be_had_for_a_while_do_not_end_it(api: FakeApi) -> None:
+    class Broken:
+        calls = 0
+
+        async def authorization(self) -> str | None:
+            self.calls += 1
+            if self.calls in (8, 9):
+                raise AccessError("exec plugin: not now")
+            return None
+
+        def refused(self) -> None:
+            pass
+
+    api.play(*[sends(end_of_list(), then="end")] * 3)
+    async with running(api, credentials=Broken()) as run:
+        await until(lambda: WatchFault.UNAUTHORIZED in run.listener.kinds() and len(run.listener.finished) >= 1)
+
+
+async def test_it_waits_for_a_server_that_is_not_there_yet() -> None:
+    api, port = FakeApi(), await closed_port()
+    api.url = f"http://127.0.0.1:{port}"
+    async with running(api) as run:
+        await until(lambda: run.listener.kinds()[:2] == [WatchFault.DISCONNECTED] * 2)
+        async with serving(api, port):
+            await until(lambda: run.listener.finished)
+            run.stop.set()
+            await run.task
+
+
+async def test_it_stops_at_once_while_the_server_hangs(api: FakeApi) -> None:
+    api.version = hangs
+    async with running(api) as run:
+        await until(lambda: api.seen)
+        started = time.monotonic()
+        run.stop.set()
+        await run.task
+        assert time.monotonic() - started < 1
+
+
+async def test_it_stops_at_once_while_kopf_backs_off(api: FakeApi) -> None:
+    api.play(*[refuses(503)] * 50)
+    async with running(api) as run:
+        await until(lambda: len(run.listener.faults) > 3)
+        started = time.monotonic()
+        run.stop.set()
+        await run.task
+        assert time.monotonic() - started < 1
+
+
+async def test_a_redirect_does_not_carry_the_token_elsewhere(api: FakeApi) -> None:
+    async with serving(FakeApi()) as elsewhere:
+        api.play(refuses(307, headers={"Location": f"{elsewhere.url}/api/v1/pods"}), sends(added("a") + end_of_list()))
+        async with running(api) as run:
+            await until(lambda: run.names() == ["a"])
+        assert not elsewhere.seen
+    assert WatchFault.DISCONNECTED in run.listener.kinds()
+
+
+async def test_a_handler_that_raises_does_not_end_it(api: FakeApi) -> None:
+    taken = []
+
+    def more(registry: kopf.OperatorRegistry) -> None:
+        def take(kind: str | None, _: Mapping[str, Any]) -> None:
+            taken.append(kind)
+            raise ValueError("broken")
+
+        register(registry, take)
+
+    api.play(sends(added("a") + end_of_list(), 0.05, line("MODIFIED", pod("a", 10))))
+    async with running(api, more=more) as run:
+        await until(lambda: len(taken) == 2)
+    assert not run.listener.faults
+
+
+# --- settings --------------------------------------------------------------------------------------
+
+
+def test_kopf_is_told_to_write_nothing_and_never_to_give_up() -> None:
+    made = build_settings(Settings())
+    assert made.peering.standalone
+    assert made.scanning.disabled
+    assert not made.posting.enabled
+    assert made.process.ultimate_exiting_timeout is None
+    assert made.persistence.diffbase_storage.build(body=kopf.Body({}), extra_fields=None) == {}
+
+
+def test_backoffs_grow_to_ten_seconds_and_never_end() -> None:
+    backoffs = Backoffs()
+    for _ in range(2):  # kopf iterates it anew for each request
+        taken = [seconds for seconds, _ in zip(backoffs, range(50), strict=False)]
+        assert len(taken) == 50
+        assert taken[0] < 1
+        assert 7 <= taken[-1] <= 13

@@ -1,0 +1,55 @@
+"""Faults that were found and are still to be mended, each by a test that fails: take the mark away with the fault."""
+
+import asyncio
+
+from registry_status.model import OutcomeKind
+from registry_status.sync.delivery import GONE_FOR
+from tests.fed import Fed, raw
+from tests.world import World, on_virtual_time
+
+
+@on_virtual_time
+async def test_a_pod_that_has_left_the_label_selector_by_the_time_of_a_relist_is_released_not_put_down() -> None:
+    fed = Fed(label_selector="app=cart")
+    instance = await fed.with_instance()
+    fed.there["a"] = raw("a")
+    await fed.listed("b")
+    await fed.world.pass_time(1)
+    assert (fed.world.status(instance), fed.tracked) == ("UP", ["b"])
+
+
+@on_virtual_time
+async def test_a_pod_that_comes_back_to_the_label_selector_while_it_is_asked_about_is_kept() -> None:
+    fed = Fed(label_selector="app=cart")
+    instance = await fed.with_instance()
+    fed.there["a"] = raw("a", ready="False")
+    fed.read_takes = 1
+    fed.feed.take("DELETED", raw("a"))
+    await asyncio.sleep(0.5)
+    fed.feed.take("ADDED", raw("a", ready="False"))
+    await asyncio.sleep(5)
+    assert (fed.tracked, fed.world.status(instance)) == (["a"], "OUTOFSERVICE")
+
+
+@on_virtual_time
+async def test_a_gone_pod_with_several_candidates_is_forgotten_in_the_end() -> None:
+    world = World()
+    for port in (8080, 9090):
+        world.register(endpoints=(f"rest://10.244.0.7:{port}",))
+    world.see()
+    await world.pass_time()
+    assert world.kinds() == [OutcomeKind.CONFLICT]
+    world.see(deleted=True, deleting=True)
+    await world.pass_time(GONE_FOR * 10)
+    assert len(world.engine) == 0
+
+
+@on_virtual_time
+async def test_a_pod_that_goes_without_ever_having_had_an_instance_has_not_recovered() -> None:
+    world = World()
+    world.see()
+    await world.pass_time(70)
+    assert world.kinds() == [OutcomeKind.NOT_FOUND]
+    world.see(deleted=True, deleting=True)
+    await world.pass_time(10)
+    assert world.kinds() == [OutcomeKind.NOT_FOUND]
