@@ -28,6 +28,8 @@ lint: setup ## Format check, lint, types, import arrows
 	$(BIN)/lint-imports
 	$(BIN)/python charts/generate_readme.py --check
 	$(BIN)/python manifests/generate.py --check
+	$(BIN)/python docs/generate_reference.py --check
+	$(BIN)/python docs/draw_timelines.py --check
 
 format: setup ## Format and fix
 	$(BIN)/ruff format .
@@ -36,8 +38,8 @@ format: setup ## Format and fix
 demo: setup ## Watch the operator at work: embedded Kubernetes API and registry, nothing else needed
 	@$(BIN)/registry-status demo
 
-unit: setup ## Unit tests
-	$(BIN)/pytest tests/unit
+unit: setup ## Unit tests, and the docs
+	$(BIN)/pytest tests/unit tests/docs
 
 packages: # Debian's packages for the local cluster, where we may install them
 	@tests/cluster/packages.sh || echo "packages could not be installed; levels that need them will say so" >&2
@@ -52,7 +54,7 @@ e2e: setup packages ## The built image, helm-installed, with real pods on a real
 	$(BIN)/pytest tests/e2e
 
 test: setup packages ## Every level that this machine can run; E2E=required makes one that cannot an error
-	$(BIN)/pytest tests/unit tests/charts tests/integration tests/e2e
+	$(BIN)/pytest tests/unit tests/docs tests/charts tests/integration tests/e2e
 
 cluster-up: setup packages ## Start a cluster (kind or the local one) and say how to reach it
 	@$(BIN)/python -m tests.cluster.cli up

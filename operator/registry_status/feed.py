@@ -73,8 +73,9 @@ class PodFeed:
         """One event of one pod; `kind` None is an entry of a list."""
         deleted = kind == "DELETED"
         wanted = desired(pod, self._settings, deleted=deleted)
+        self._forget_question(wanted.pod.uid)
         if deleted and self._settings.label_selector and not _was_deleted(pod):
-            self._confirm(wanted)
+            self._confirm(wanted.pod, lambda: self._engine.take(wanted, deleted=True))
         else:
             self._engine.take(wanted, deleted=deleted)
         self._saw(wanted.pod)
@@ -127,33 +128,44 @@ class PodFeed:
         present = under_way.seen | (under_way.listed or frozenset())
         for pod in self._engine.pods():
             if pod.uid not in present and namespace in ("", pod.namespace):
-                self._engine.vanish(pod.uid)
+                self._vanished(pod)
         self._health.listed(_name(namespace), self._clock())
         if namespace in self._unlisted:
             self._unlisted.discard(namespace)
             if not self._unlisted:
                 self._listed()
 
-    def _confirm(self, gone: Desired) -> None:
-        """A pod that leaves the label selector looks as if it were deleted: ask."""
-        uid = gone.pod.uid
-        if uid in self._engine and uid not in self._confirming:
-            task = asyncio.create_task(self._ask(gone), name=f"confirm {gone.pod}")
-            task.add_done_callback(lambda _: self._confirming.pop(uid, None))
-            self._confirming[uid] = task
+    def _vanished(self, pod: PodRef) -> None:
+        """A tracked pod is not in a complete list: it is gone, or it has left the label selector."""
+        if self._settings.label_selector:
+            self._confirm(pod, lambda: self._engine.vanish(pod.uid))
+        else:
+            self._engine.vanish(pod.uid)
 
-    async def _ask(self, gone: Desired) -> None:
-        while gone.pod.uid in self._engine:
+    def _confirm(self, pod: PodRef, gone: Callable[[], None]) -> None:
+        """A pod that leaves the label selector looks as if it were deleted: ask, and call `gone` if it is."""
+        if pod.uid in self._engine and pod.uid not in self._confirming:
+            self._confirming[pod.uid] = asyncio.create_task(self._ask(pod, gone), name=f"confirm {pod}")
+
+    async def _ask(self, pod: PodRef, gone: Callable[[], None]) -> None:
+        while True:
             try:
-                pod = await self._read_pod(gone.pod.namespace, gone.pod.name)
+                found = await self._read_pod(pod.namespace, pod.name)
             except ApiError:
                 await asyncio.sleep(CONFIRM_AGAIN)
                 continue
-            alive = pod is not None and desired(pod, self._settings).pod.uid == gone.pod.uid
-            if alive:
-                gone = Desired(gone.pod, None, Reason.NOT_MANAGED, "the pod has left the label selector")
-            self._engine.take(gone, deleted=not alive)
+            del self._confirming[pod.uid]
+            if found is not None and desired(found, self._settings).pod.uid == pod.uid:
+                self._engine.take(Desired(pod, None, Reason.NOT_MANAGED, "the pod has left the label selector"))
+            else:
+                gone()
             return
+
+    def _forget_question(self, uid: str) -> None:
+        """A newer event answers better than what was asked before it."""
+        task = self._confirming.pop(uid, None)
+        if task is not None:
+            task.cancel()
 
 
 def _was_deleted(pod: RawPod) -> bool:

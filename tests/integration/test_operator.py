@@ -159,7 +159,7 @@ def test_a_start_with_pods_that_are_in_step_writes_nothing(
         register(registry, f"cart-{number}", f"10.244.1.{number}", status="UP")
     with operator(control_plane.kubeconfig, url, tmp_path, "--namespace", pods.namespace) as started:
         wait_until(lambda: "acknowledged" in started.metrics(), 5, "metrics")
-        wait_until(lambda: 'registry_status_acknowledged{status="UP"} 20.0' in started.metrics(), 10, "20 acknowledged")
+        wait_until(lambda: 'registry_status_acknowledged_pods{status="UP"} 20.0' in started.metrics(), 10, "20 acknowledged")
     assert registry.writes == []
 
 

@@ -217,6 +217,9 @@ class Delivery:
         for _ in range(3):
             if self._rematch_due(record):
                 refused = await self._rematch(record, desired, target)
+                if refused is not None and desired.gone:
+                    record.told = OutcomeKind.DELIVERED  # nothing can be done for it any more, and nobody is left to tell
+                    return self._while_gone(record)
                 if refused is not None:
                     self._tell(record, OutcomeKind.CONFLICT, refused.message, instances=refused.instances)
                     return self._look_again(record)
@@ -377,7 +380,9 @@ class Delivery:
         record.acknowledged = desired.status if record.instances else None
         if record.current is None and not self._is_ending(desired):
             return self._missing(record, desired, written)
-        if record.told is OutcomeKind.NOT_FOUND:
+        if record.told is OutcomeKind.NOT_FOUND and record.current is None:
+            record.told = OutcomeKind.DELIVERED  # it went as it was: nothing has recovered
+        elif record.told is OutcomeKind.NOT_FOUND:
             self._tell(record, OutcomeKind.DELIVERED, self._delivered_text(record, desired, written), written=written)
         else:
             self._tell_delivered(record, desired, written)
@@ -489,7 +494,9 @@ class Delivery:
         return max(0.0, self._wall_clock() - changed_at) if changed_at is not None and not measured else None
 
     def _delivered_text(self, record: PodRecord, desired: Desired, written: int) -> str:
-        names = ", ".join(key.instance_id for key in record.instances) or "no instance"
+        if not record.instances:
+            return "the registry answers again; it has no instance of the pod"
+        names = ", ".join(key.instance_id for key in record.instances)
         return f"{names}: {desired.status} ({desired.message})" + ("" if written else ", as it was already")
 
     def _failure_text(self, record: PodRecord, error: RegistryError) -> str:

@@ -655,5 +655,6 @@ async def test_nothing_shows_a_secret_by_accident(login: Login) -> None:
     folder = login.file.parent
     key = AccessKeyAuth(*keys(folder, "AKEXAMPLE", "sk-example"), "", clock=now)
     shown = f"{login.auth!r} {login.auth!s} {login.auth._token!r} {login.auth._file!r} {key!r} {key!s} {key._secret_key!r}"
+    shown = shown.replace(str(folder), "FOLDER")  # pytest's folders may be named as the token is
     for word in ("secret-1", token, "AKEXAMPLE", "sk-example", digest("AKEXAMPLE", "sk-example")):
         assert word not in shown

@@ -1,4 +1,4 @@
-"""Faults that were found and are still to be mended, each by a test that fails: take the mark away with the fault."""
+"""Faults that a review found between feed and delivery, each kept as a test."""
 
 import asyncio
 
