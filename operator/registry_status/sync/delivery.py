@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from registry_status.model import Desired, InstanceStatus, Outcome, OutcomeKind, PodRef, Reason, Target
+from registry_status.model import Desired, InstanceStatus, Outcome, OutcomeKind, PodRef, Reason, Target, Tenant
 from registry_status.registry.base import (
     AuthError,
     FencedError,
@@ -19,6 +19,7 @@ from registry_status.registry.base import (
     TransientError,
     UnavailableError,
 )
+from registry_status.sync.consumers import Consumers
 from registry_status.sync.desired import PodRecord, PodRecords
 from registry_status.sync.directory import Directory, Listing
 from registry_status.sync.fresh import Reading
@@ -125,6 +126,7 @@ class Delivery:
         registry.on_available(self._unpark)
         self.directory = Directory(registry)
         self.instances = Instances()
+        self.consumers = Consumers(self.directory, self._reconsider)
 
     async def deliver(self, uid: str) -> float | None:
         """Bring the registry in step with the pod. Returns the seconds until the next look, None if an event will wake it."""
@@ -188,6 +190,13 @@ class Delivery:
         except RegistryError as error:
             return self._failed(record, OutcomeKind.REJECTED, error, AFTER_REJECTION)
 
+    def _reconsider(self, tenant: Tenant) -> None:
+        """The answer for `auto` has changed: it concerns every pod of the tenant that has lost readiness."""
+        for record in self._records:
+            target = record.desired.target
+            if record.desired.auto and target is not None and target.tenant == tenant:
+                self.wake(record.uid)
+
     def _wait_for_turn(self, record: PodRecord) -> float:
         """Seconds until a retry is allowed to run; it has its place then, and does not ask again."""
         if record.attempts == 0 or record.has_turn:
@@ -214,6 +223,7 @@ class Delivery:
     # --- finding ---------------------------------------------------------------------------
 
     async def _converge(self, record: PodRecord, desired: Desired, target: Target) -> float | None:
+        await self.consumers.learn(desired, _now())
         for _ in range(3):
             if self._rematch_due(record):
                 refused = await self._rematch(record, desired, target)
@@ -320,7 +330,7 @@ class Delivery:
         written, lost = 0, []
         if desired.gone and self._records.fellow_claimants(record):
             self.unclaim_all(record)  # the instance may be a successor's by now, and its word is the one that counts
-        for key, status in self._plan(record, desired.status):
+        for key, status in self._plan(record, self.consumers.resolved(desired)):
             held = self._claim(record, desired, key)
             if held.owner != record.uid:
                 lost.append(held)
@@ -377,7 +387,7 @@ class Delivery:
 
     def _arrived(self, record: PodRecord, desired: Desired, written: int) -> float | None:
         record.attempts = 0
-        record.acknowledged = desired.status if record.instances else None
+        record.acknowledged = self.consumers.resolved(desired) if record.instances else None
         if record.current is None and not self._is_ending(desired):
             return self._missing(record, desired, written)
         if record.told is OutcomeKind.NOT_FOUND and record.current is None:
@@ -479,7 +489,7 @@ class Delivery:
         outcome = Outcome(
             pod=desired.pod,
             kind=kind,
-            status=desired.status,
+            status=self.consumers.resolved(desired),
             message=text,
             instances=instances or tuple(key.instance_id for key in record.instances),
             code=code,
@@ -497,13 +507,13 @@ class Delivery:
         if not record.instances:
             return "the registry answers again; it has no instance of the pod"
         names = ", ".join(key.instance_id for key in record.instances)
-        return f"{names}: {desired.status} ({desired.message})" + ("" if written else ", as it was already")
+        return f"{names}: {self.consumers.resolved(desired)} ({desired.message})" + ("" if written else ", as it was already")
 
     def _failure_text(self, record: PodRecord, error: RegistryError) -> str:
         desired = record.desired
         where = desired.target.where if desired.target is not None else ""
         names = ", ".join(key.instance_id for key in record.instances) or "the pod's instance"
-        return f"cannot set {desired.status} for {names} of service {where}: {error}"
+        return f"cannot set {self.consumers.resolved(desired)} for {names} of service {where}: {error}"
 
     # --- ending ----------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ status written before is silently lost. Consoles and other operators write too.
 import asyncio
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Protocol
 
@@ -74,8 +74,18 @@ class Resync:
             for tenant, service_id in services:
                 await self._sleep(self._interval / len(services))
                 await self.compare(tenant, service_id)
-            if not services:
+            if services:
+                await self.look_for_consumers({tenant for tenant, _ in services})
+            else:
                 await self._sleep(min(IDLE, self._interval))
+
+    async def look_for_consumers(self, tenants: Iterable[Tenant]) -> None:
+        """See whether the answer for `auto` is still right, or learn it before the first pod loses readiness."""
+        for tenant in tenants:
+            try:
+                await self._delivery.consumers.read(tenant, _now())
+            except RegistryError as error:
+                logger.debug("cannot read the services of project %s: %s", tenant.project, error)
 
     async def compare(self, tenant: Tenant, service_id: str) -> None:
         """List one service and wake the pods whose instances are not as they should be."""
@@ -111,13 +121,13 @@ class Resync:
         held.learn(Reading(found.status, reading.asked_at))
         cause = Cause.REGISTERED_ANEW if anew else Cause.CHANGED
         self._reporter.drifted(cause)
-        self._note_repair(held, owner, found, cause)
+        self._note_repair(held, owner, found, cause, before)
         self._delivery.wake(owner.uid)
 
-    def _note_repair(self, held: Held, owner: PodRecord, found: Instance, cause: Cause) -> None:
+    def _note_repair(self, held: Held, owner: PodRecord, found: Instance, cause: Cause, written: str | None) -> None:
         repairs = self._repairs.setdefault(held.key, [])
         repairs.append(_now())
-        what = f"the registry says {found.status} of instance {found.instance_id}, not {owner.desired.status} as was written"
+        what = f"the registry says {found.status} of instance {found.instance_id}, not {written} as was written"
         if len(repairs) >= FIGHT_REPAIRS:
             text = (
                 f"{what}, {len(repairs)} times in {FIGHT_WINDOW:g} s: someone else (a console, a second operator) writes it too"

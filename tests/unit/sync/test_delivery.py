@@ -34,7 +34,7 @@ async def test_a_pod_that_loses_and_regains_readiness_is_followed_by_single_writ
     world.see(ready_since=12)
     await world.pass_time()
     assert world.written() == ["OUTOFSERVICE", "UP"]
-    assert world.registry.calls == ["list-instances", "write-status", "write-status"]
+    assert world.registry.calls == ["list-instances", "list-services", "write-status", "write-status"]
     assert world.kinds() == [OutcomeKind.DELIVERED, OutcomeKind.DELIVERED]
     assert world.redundant() == []
 
@@ -233,12 +233,12 @@ async def test_retries_back_off_to_half_a_minute() -> None:
     world.see()
     await world.pass_time()
     world.registry.failure = BUSY
-    world.see(ready="False", ready_since=9)
+    world.see(deleting=True)
     await world.pass_time(60)
-    in_the_first_minute = len(world.registry.calls)
+    in_the_first_minute = world.registry.calls.count("write-status")
     await world.pass_time(600)
     assert in_the_first_minute < 25
-    assert 600 / 30 / 2 < len(world.registry.calls) - in_the_first_minute < 600 / 30 * 4
+    assert 600 / 30 / 2 < world.registry.calls.count("write-status") - in_the_first_minute < 600 / 30 * 4
 
 
 @on_virtual_time
@@ -248,7 +248,7 @@ async def test_retry_after_is_honoured() -> None:
     world.see()
     await world.pass_time()
     world.registry.failure = TransientError("http-429", "too many", retry_after=40)
-    world.see(ready="False", ready_since=9)
+    world.see(deleting=True)
     await world.pass_time(39)
     assert world.registry.calls.count("write-status") == 1
 
@@ -301,14 +301,14 @@ async def test_after_a_write_of_unclear_outcome_the_registry_is_read_before_anot
 
 @on_virtual_time
 async def test_a_change_during_a_write_follows_it() -> None:
-    world = World()
+    world, asked = World(), ASKED | {"not-ready-status": "OUTOFSERVICE"}
     instance = world.register()
-    world.see()
+    world.see(asked)
     await world.pass_time()
     world.registry.delay = 2
-    world.see(ready="False", ready_since=9)
+    world.see(asked, ready="False", ready_since=9)
     await world.pass_time(1)
-    world.see(ready_since=10)
+    world.see(asked, ready_since=10)
     await world.pass_time(10)
     assert world.written() == ["OUTOFSERVICE", "UP"]
     assert world.status(instance) == "UP"

@@ -1,0 +1,95 @@
+"""Whether OUTOFSERVICE can be written: `auto` for lost readiness (DESIGN section 3).
+
+Consumers on Java Chassis 3 do not know OUTOFSERVICE: one such instance makes them fail to read the whole list of that service,
+and they never see a new instance of it again. Where such a service lives in a project, DOWN is written instead.
+"""
+
+import logging
+import re
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from registry_status.model import Desired, InstanceStatus, Tenant
+from registry_status.registry.base import Instance, RegistryError, Service, TransientError
+from registry_status.sync.fresh import Reading
+
+FRAMEWORK = "ServiceComb"
+VERSION = re.compile(r"3(\D|$)")
+QUIET = 3
+"""So many readings in a row without a live Java Chassis 3 service, before OUTOFSERVICE is written again."""
+
+logger = logging.getLogger(__name__)
+
+
+class Reader(Protocol):
+    """Reads the registry, with answers shared among all who ask."""
+
+    async def services(self, tenant: Tenant, not_before: float) -> Reading[Sequence[Service]]:
+        """All services of a tenant."""
+        ...
+
+    async def instances(self, tenant: Tenant, service_id: str, not_before: float) -> Reading[Sequence[Instance]]:
+        """One service's instances."""
+        ...
+
+
+class Consumers:
+    """Remembers for each tenant whether consumers live there that OUTOFSERVICE would harm."""
+
+    def __init__(self, reader: Reader, changed: Callable[[Tenant], None]) -> None:
+        """`changed` is called when a tenant's answer has become another."""
+        self._reader = reader
+        self._changed = changed
+        self._quiet: dict[Tenant, int] = {}
+        """Readings without harm since the last harm; a tenant that never had any starts at QUIET."""
+
+    def resolved(self, desired: Desired) -> InstanceStatus | None:
+        """The status to write: the desired one, but DOWN for `auto` where OUTOFSERVICE would harm or that is not known."""
+        if not desired.auto or desired.target is None or desired.status is not InstanceStatus.OUTOFSERVICE:
+            return desired.status
+        return InstanceStatus.OUTOFSERVICE if self._quiet.get(desired.target.tenant, 0) >= QUIET else InstanceStatus.DOWN
+
+    async def learn(self, desired: Desired, now: float) -> None:
+        """See to it that the tenant's services were read once before `auto` is decided. Raises `TransientError`.
+
+        Where they may not be read it stays unknown, and DOWN is right for every consumer.
+        """
+        if not desired.auto or desired.target is None or desired.target.tenant in self._quiet:
+            return
+        try:
+            await self.read(desired.target.tenant, now)
+        except TransientError:
+            raise
+        except RegistryError as error:
+            logger.warning("cannot read the services of project %s: %s", desired.target.tenant.project, error)
+
+    async def read(self, tenant: Tenant, now: float) -> None:
+        """Read a tenant's services, and the instances of those in question. Raises `RegistryError`."""
+        before = self._quiet.get(tenant)
+        harmed = await self._find(tenant, now)
+        if harmed is not None:
+            self._quiet[tenant] = 0
+        else:
+            self._quiet[tenant] = QUIET if before is None else min(QUIET, before + 1)
+        safe = self._quiet[tenant] >= QUIET
+        if before is not None and safe != (before >= QUIET):
+            what = (
+                "OUTOFSERVICE again"
+                if safe
+                else f"DOWN: service {harmed} runs on Java Chassis 3, whose consumers fail on OUTOFSERVICE"
+            )
+            logger.warning("lost readiness in project %s of domain %s is now %s", tenant.project, tenant.domain, what)
+            self._changed(tenant)
+        elif before is None and not safe:
+            logger.info("lost readiness is DOWN in project %s: service %s runs on Java Chassis 3", tenant.project, harmed)
+
+    async def _find(self, tenant: Tenant, now: float) -> str | None:
+        """The name of a service on Java Chassis 3 with instances, if there is one."""
+        for service in (await self._reader.services(tenant, now)).value:
+            if _is_in_question(service) and (await self._reader.instances(tenant, service.service_id, now)).value:
+                return service.name
+        return None
+
+
+def _is_in_question(service: Service) -> bool:
+    return service.framework_name == FRAMEWORK and VERSION.match(service.framework_version) is not None
