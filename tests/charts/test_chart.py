@@ -18,6 +18,8 @@ from tests.cluster.processes import run
 
 NOT_IN_A_CLUSTER = {"kubeconfig", "context"}
 """Settings for somebody's own machine: in a cluster, the operator speaks as its service account."""
+LOGIN = {"registry_username", "registry_password_file"}
+"""Settings that exclude FULL's access key."""
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +72,7 @@ class TestHelm:
 
 class TestSettings:
     def test_every_setting_can_be_reached(self, chart: Chart) -> None:
-        names = {field.name for field in dataclasses.fields(Settings)} - NOT_IN_A_CLUSTER
+        names = {field.name for field in dataclasses.fields(Settings)} - NOT_IN_A_CLUSTER - LOGIN
         expected = {variable(name) for name in names}
         assert set(chart.settings(FULL)) == expected, "templates/_helpers.tpl lists the settings"
 
@@ -90,6 +92,12 @@ class TestSettings:
             request_timeout=2.5,
             connect_timeout=1,
             concurrency=8,
+            registry_access_key_file=Path("/etc/registry-status/auth/access-key"),
+            registry_secret_key_file=Path("/etc/registry-status/auth/secret"),
+            registry_access_key_project="gate",
+            registry_ca_file=Path("/etc/registry-status/tls/authorities.pem"),
+            registry_client_cert_file=Path("/etc/registry-status/tls/tls.crt"),
+            registry_client_key_file=Path("/etc/registry-status/tls/tls.key"),
             annotation_prefix="status.example.org",
             operator_class="blue",
             terminating_status=InstanceStatus.OUTOFSERVICE,
@@ -104,8 +112,32 @@ class TestSettings:
             log_level=type(read_back.log_level).DEBUG,
         )
         unset = {field.name for field in dataclasses.fields(Settings) if getattr(expected, field.name) == field.default}
-        assert unset == NOT_IN_A_CLUSTER, "FULL gives each setting a value that is not its default"
+        assert unset == NOT_IN_A_CLUSTER | LOGIN, "FULL gives each setting a value that is not its default"
         assert read_back == expected
+
+    def test_an_account_logs_in_with_the_password_of_a_secret(self, chart: Chart) -> None:
+        values = at("registry.auth", {"username": "operator", "existingSecret": "login"})
+        told = read(chart.settings(values))
+        assert {name: getattr(told, name) for name in LOGIN} == {
+            "registry_username": "operator",
+            "registry_password_file": Path("/etc/registry-status/auth/password"),
+        }
+        spec = one(chart.render(values), "Deployment")["spec"]["template"]["spec"]
+        assert {"name": "registry-auth", "secret": {"secretName": "login"}} in spec["volumes"]
+        mount = {"name": "registry-auth", "mountPath": "/etc/registry-status/auth", "readOnly": True}
+        assert mount in spec["containers"][0]["volumeMounts"]
+
+    @pytest.mark.parametrize(
+        ("values", "named"),
+        [
+            (at("registry.auth", {"username": "operator"}), "registry.auth.existingSecret"),
+            (at("registry.auth", {"accessKeyKey": "ak"}), "registry.auth.existingSecret"),
+            (at("registry.auth", {"username": "x", "accessKeyKey": "ak", "existingSecret": "s"}), "only one of them"),
+            (at("registry.tls", {"certKey": "tls.crt"}), "registry.tls.existingSecret"),
+        ],
+    )
+    def test_incomplete_credentials_are_refused_by_name(self, chart: Chart, values: dict[str, Any], named: str) -> None:
+        assert named in chart.refusal(values)
 
     def test_the_defaults_are_the_operators(self, chart: Chart) -> None:
         elects = {"leader_elect": True, "lease_name": "status-registry-status-operator-leader"}
@@ -186,8 +218,13 @@ class TestPod:
         assert {"name": "TZ", "value": "UTC"} in container["env"]
         assert container["envFrom"] == FULL["extraEnvFrom"]
         assert container["imagePullPolicy"] == "Always"
-        assert container["volumeMounts"] == [{"name": "tmp", "mountPath": "/tmp"}, *FULL["extraVolumeMounts"]]
-        assert [volume["name"] for volume in pod["volumes"]] == ["tmp", "ca"]
+        assert container["volumeMounts"] == [
+            {"name": "tmp", "mountPath": "/tmp"},
+            {"name": "registry-auth", "mountPath": "/etc/registry-status/auth", "readOnly": True},
+            {"name": "registry-tls", "mountPath": "/etc/registry-status/tls", "readOnly": True},
+            *FULL["extraVolumeMounts"],
+        ]
+        assert [volume["name"] for volume in pod["volumes"]] == ["tmp", "registry-auth", "registry-tls", "ca"]
         same = (
             "imagePullSecrets", "nodeSelector", "tolerations", "affinity", "topologySpreadConstraints", "priorityClassName",
             "terminationGracePeriodSeconds",

@@ -89,6 +89,26 @@ REGISTRY_STATUS_ALLOW_DOMAIN: {{ join "," .Values.registry.allowDomains | quote 
 REGISTRY_STATUS_REQUEST_TIMEOUT: {{ .Values.registry.requestTimeout | quote }}
 REGISTRY_STATUS_CONNECT_TIMEOUT: {{ .Values.registry.connectTimeout | quote }}
 REGISTRY_STATUS_CONCURRENCY: {{ .Values.registry.concurrency | quote }}
+{{- with .Values.registry.auth }}
+{{- if .username }}
+REGISTRY_STATUS_REGISTRY_USERNAME: {{ .username | quote }}
+REGISTRY_STATUS_REGISTRY_PASSWORD_FILE: {{ printf "/etc/registry-status/auth/%s" .passwordKey | quote }}
+{{- end }}
+{{- if .accessKeyKey }}
+REGISTRY_STATUS_REGISTRY_ACCESS_KEY_FILE: {{ printf "/etc/registry-status/auth/%s" .accessKeyKey | quote }}
+REGISTRY_STATUS_REGISTRY_SECRET_KEY_FILE: {{ printf "/etc/registry-status/auth/%s" .secretKeyKey | quote }}
+REGISTRY_STATUS_REGISTRY_ACCESS_KEY_PROJECT: {{ .accessKeyProject | quote }}
+{{- end }}
+{{- end }}
+{{- with .Values.registry.tls }}
+{{- if and .existingSecret .caKey }}
+REGISTRY_STATUS_REGISTRY_CA_FILE: {{ printf "/etc/registry-status/tls/%s" .caKey | quote }}
+{{- end }}
+{{- if and .existingSecret .certKey }}
+REGISTRY_STATUS_REGISTRY_CLIENT_CERT_FILE: {{ printf "/etc/registry-status/tls/%s" .certKey | quote }}
+REGISTRY_STATUS_REGISTRY_CLIENT_KEY_FILE: {{ printf "/etc/registry-status/tls/%s" .keyKey | quote }}
+{{- end }}
+{{- end }}
 REGISTRY_STATUS_NAMESPACE: {{ join "," .Values.watch.namespaces | quote }}
 REGISTRY_STATUS_LABEL_SELECTOR: {{ .Values.watch.labelSelector | quote }}
 REGISTRY_STATUS_LEADER_ELECT: {{ ternary "true" "false" (eq (include "registry-status-operator.elects" .) "true") | quote }}
@@ -118,6 +138,23 @@ REGISTRY_STATUS_LISTEN: {{ printf (ternary "[%s]:%v" "%s:%v" (contains ":" .Valu
 {{- end }}
 {{- if not (or .Values.registry.addresses $elsewhere) }}
 {{- fail "registry.addresses is empty: name your Service Center, such as --set 'registry.addresses={http://registry.example:30100}'" }}
+{{- end }}
+{{- end }}
+
+{{/* Stops the release where credentials are asked for and no Secret is named. */}}
+{{- define "registry-status-operator.checkCredentials" -}}
+{{- with .Values.registry.auth }}
+{{- if and (or .username .accessKeyKey) (not .existingSecret) }}
+{{- fail "registry.auth.existingSecret is empty: name the Secret that holds the password or the access key" }}
+{{- end }}
+{{- if and .username .accessKeyKey }}
+{{- fail "registry.auth.username and registry.auth.accessKeyKey: only one of them can be used" }}
+{{- end }}
+{{- end }}
+{{- with .Values.registry.tls }}
+{{- if and .certKey (not .existingSecret) }}
+{{- fail "registry.tls.existingSecret is empty: name the Secret that holds the certificate" }}
+{{- end }}
 {{- end }}
 {{- end }}
 
