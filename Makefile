@@ -56,6 +56,9 @@ e2e: setup packages ## The built image, helm-installed, with real pods on a real
 test: setup packages ## Every level that this machine can run; E2E=required makes one that cannot an error
 	$(BIN)/pytest tests/unit tests/docs tests/charts tests/integration tests/e2e
 
+bench: setup ## Measure the operator against the Go yardstick in ../shared/bench, one table
+	$(BIN)/python -m bench.run
+
 cluster-up: setup packages ## Start a cluster (kind or the local one) and say how to reach it
 	@$(BIN)/python -m tests.cluster.cli up
 

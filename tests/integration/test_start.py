@@ -108,3 +108,12 @@ def test_an_api_server_that_is_away_is_waited_for(url: str, tmp_path: Path) -> N
         code, took = run.stop(signal.SIGTERM)
         assert code == 0
         assert took < 5
+
+
+def test_a_signal_before_the_watch_has_begun_ends_it_with_exit_status_0(url: str, tmp_path: Path) -> None:
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    kubeconfig = write_kubeconfig(tmp_path / "nowhere", server=nowhere, ca=b"", token="x")
+    with operator(kubeconfig, url, tmp_path, ready=False) as run:
+        wait_for(lambda: "probes and metrics" in run.said(), 15, "its first line", interval=0.005)
+        code, took = run.stop(signal.SIGTERM)
+    assert (code, took < 5) == (0, True), run.said()

@@ -11,6 +11,7 @@ run (no access to the API server, the port is taken), 2 wrong settings.
 import argparse
 import asyncio
 import os
+import signal
 import sys
 
 from registry_status import config
@@ -34,8 +35,18 @@ def run(arguments: argparse.Namespace) -> int:
 
     logs.configure(settings.log_format, settings.log_level)
     try:
-        asyncio.run(app.run_operator(settings, stop=asyncio.Event()))
+        asyncio.run(_until_told(settings))
     except app.StartError as error:
         print(f"registry-status: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+async def _until_told(settings: config.Settings) -> None:
+    """Mind the signals from the first step of the loop on: the watch, which minds them later, may not have begun."""
+    from registry_status import app  # noqa: PLC0415 - it is there already
+
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await app.run_operator(settings, stop=stop)
