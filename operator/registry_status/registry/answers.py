@@ -132,7 +132,7 @@ def _bare_error(answer: httpx.Response, address: str) -> RegistryError:
     status, code = answer.status_code, f"http-{answer.status_code}"
     text = f"HTTP {status} {answer.reason_phrase}".strip()
     if 300 <= status < 400:
-        text = f"redirected to {_place(answer.headers.get('location', ''))}; give the registry's own address"
+        text = f"redirected to {_place(answer.headers.get('redirected-to', ''))}; give the registry's own address"
         return PermanentError(code, text, address=address)
     if status == 400 and TLS_WANTED in answer.content:
         return TransientError("tls", "the server speaks TLS: its address must begin with https://", address=address)
@@ -163,7 +163,7 @@ def _foreign(answer: httpx.Response, address: str) -> TransientError:
 
 def _place(location: str) -> str:
     """Where a redirect leads, without what may be secret in it: a user, a password, a query."""
-    where = re.sub(r"//[^/?#]*@", "//", location)
+    where = re.sub(r"//.*@", "//", location)
     return shortened(re.split(r"[?#]", where)[0]) or "elsewhere"
 
 

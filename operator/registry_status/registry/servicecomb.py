@@ -273,12 +273,9 @@ class ServiceComb(AbstractAsyncContextManager["ServiceComb"]):
 
     def _without_secrets(self, answer: httpx.Response) -> httpx.Response:
         """An error's text goes into Events and logs, and may repeat what was sent."""
-        text = answer.content.decode(errors="surrogateescape")
-        hidden = self._auth.hide(text)
-        if hidden == text:
-            return answer
-        body = hidden.encode(errors="surrogateescape")
-        return httpx.Response(answer.status_code, headers=answer.headers, content=body, request=answer.request)
+        body = self._auth.hide(answer.content.decode(errors="surrogateescape")).encode(errors="surrogateescape")
+        headers = [(name, self._auth.hide(value)) for name, value in answer.headers.multi_items() if name != "content-length"]
+        return httpx.Response(answer.status_code, headers=headers, content=body, request=answer.request)
 
     def _limits(self, url: str, request: _Request) -> httpx.Timeout:
         """How long it may take: a write must be over before another replica may lead."""

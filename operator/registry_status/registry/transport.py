@@ -16,6 +16,8 @@ import yarl
 from registry_status.registry import tls
 from registry_status.registry.base import Fence
 
+REDIRECTED_TO = b"redirected-to"
+"""Where `Location` is found."""
 MAX_BODY = 32 * 1024 * 1024
 """Bytes. A list of 20,000 instances takes about 16 MiB."""
 DISCONNECTED = "the server closed the connection"
@@ -102,7 +104,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 ssl=self._contexts() if self._contexts is not None else True,
             ) as answer:
                 body = await self._read(answer, request)
-                return httpx.Response(answer.status, headers=answer.raw_headers, content=body, request=request)
+                return httpx.Response(answer.status, headers=_headers(answer), content=body, request=request)
         except aiohttp.ClientError as error:
             raise _translated(error, request) from error
         except TimeoutError as error:
@@ -137,6 +139,14 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         """Close all connections."""
         if self._session is not None:
             await self._session.close()
+
+
+def _headers(answer: aiohttp.ClientResponse) -> list[tuple[bytes, bytes]]:
+    """The answer's headers, with a redirect's place under another name.
+
+    httpx parses `Location` even where it does not follow it, and quotes parts of it, passwords too, in the error it raises.
+    """
+    return [(REDIRECTED_TO if name.lower() == b"location" else name, value) for name, value in answer.raw_headers]
 
 
 def _translated(error: aiohttp.ClientError, request: httpx.Request) -> httpx.TransportError:
