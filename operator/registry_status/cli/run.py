@@ -13,8 +13,17 @@ import asyncio
 import os
 import signal
 import sys
+from typing import Protocol
 
 from registry_status import config
+
+
+class Operate(Protocol):
+    """Runs the operator until `stop` is set."""
+
+    async def __call__(self, settings: config.Settings, *, stop: asyncio.Event) -> None:
+        """Run."""
+        ...
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,18 +44,16 @@ def run(arguments: argparse.Namespace) -> int:
 
     logs.configure(settings.log_format, settings.log_level)
     try:
-        asyncio.run(_until_told(settings))
+        asyncio.run(_until_told(app.run_operator, settings))
     except app.StartError as error:
         print(f"registry-status: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-async def _until_told(settings: config.Settings) -> None:
+async def _until_told(operate: Operate, settings: config.Settings) -> None:
     """Mind the signals from the first step of the loop on: the watch, which minds them later, may not have begun."""
-    from registry_status import app  # noqa: PLC0415 - it is there already
-
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await app.run_operator(settings, stop=stop)
+    await operate(settings, stop=stop)

@@ -1,7 +1,6 @@
 """A circuit for each address: a failing registry is asked once a second, not by every pod that waits for it (DESIGN 6)."""
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from registry_status.registry.base import TransientError
 
@@ -15,33 +14,22 @@ ADDRESS_CODES = frozenset({"connect", "connect-timeout", "tls", "timeout", "brok
 that the registry stumbles over does not stop the rest."""
 
 
-class CircuitState(StrEnum):
-    """Whether an address is asked."""
-
-    CLOSED = "closed"
-    OPEN = "open"
-
-
 @dataclass(slots=True)
 class Circuit:
     """One address's health. Pure: times are passed in, seconds on any one clock."""
 
-    state: CircuitState = CircuitState.CLOSED
+    open: bool = False
+    """Nothing but probes is to be sent."""
     last_error: TransientError | None = None
     _failures: int = 0
     _failed: set[str] = field(default_factory=set)
     _probes: int = 0
     _probe_due_at: float = 0.0
 
-    @property
-    def open(self) -> bool:
-        """Nothing but probes is to be sent."""
-        return self.state is CircuitState.OPEN
-
     def succeeded(self) -> bool:
         """The address answered, be it with a refusal. Returns whether that closed the circuit."""
         closed = self.open
-        self.state = CircuitState.CLOSED
+        self.open = False
         self._failures = 0
         self._failed.clear()
         return closed
@@ -57,7 +45,7 @@ class Circuit:
             self._failed.add(key)
         if self._failures + len(self._failed) < TRIP:
             return False
-        self.state = CircuitState.OPEN
+        self.open = True
         self._probe_due_at = now + PROBE_EVERY
         return True
 

@@ -1,6 +1,5 @@
 """Delivering one pod's desired status: find its instances, compare, write the difference, and say how it went (DESIGN 6)."""
 
-import asyncio
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +18,7 @@ from registry_status.registry.base import (
     TransientError,
     UnavailableError,
 )
+from registry_status.sync.clock import loop_time
 from registry_status.sync.consumers import Consumers
 from registry_status.sync.desired import PodRecord, PodRecords
 from registry_status.sync.directory import Directory, Listing
@@ -158,7 +158,7 @@ class Delivery:
             return None
         if record.gone_since is None:
             return None
-        left = record.gone_since + GONE_FOR - _now()
+        left = record.gone_since + GONE_FOR - loop_time()
         if left > 0:
             return left
         self.retire(record)
@@ -179,16 +179,8 @@ class Delivery:
             return 0.0
         except FencedError:
             return FENCED_AGAIN
-        except UnavailableError as error:
-            return self._park(record, OutcomeKind.FAILING, error)
-        except LoggedOutError as error:
-            return self._park(record, OutcomeKind.AUTH_FAILED, error)
-        except TransientError as error:
-            return self._failed(record, OutcomeKind.FAILING, error, error.retry_after)
-        except AuthError as error:
-            return self._failed(record, OutcomeKind.AUTH_FAILED, error, None)
         except RegistryError as error:
-            return self._failed(record, OutcomeKind.REJECTED, error, AFTER_REJECTION)
+            return self._failed(record, error)
 
     def _reconsider(self, tenant: Tenant) -> None:
         """The answer for `auto` has changed: it concerns every pod of the tenant that has lost readiness."""
@@ -202,16 +194,19 @@ class Delivery:
         if record.attempts == 0 or record.has_turn:
             record.has_turn = False
             return 0.0
-        wait = self._retries.take(_now())
+        wait = self._retries.take(loop_time())
         record.has_turn = wait > 0
         return wait
 
     def unclaim_all(self, record: PodRecord) -> None:
         """Let go of every instance of the pod, and wake those that waited for one."""
         for key in record.instances:
-            for uid in self.instances.unclaim(key, record.uid):
-                self.wake(uid)
+            self._unclaim(record, key)
         record.current, record.older, record.matched_life, record.acknowledged = None, (), None, None
+
+    def _unclaim(self, record: PodRecord, key: InstanceKey) -> None:
+        for uid in self.instances.unclaim(key, record.uid):
+            self.wake(uid)
 
     def wake_rivals(self, record: PodRecord) -> None:
         """Wake the pods that claim an instance of this one too: who owns it may have changed."""
@@ -223,7 +218,7 @@ class Delivery:
     # --- finding ---------------------------------------------------------------------------
 
     async def _converge(self, record: PodRecord, desired: Desired, target: Target) -> float | None:
-        await self.consumers.learn(desired, _now())
+        await self.consumers.learn(desired, loop_time())
         for _ in range(3):
             if self._rematch_due(record):
                 refused = await self._rematch(record, desired, target)
@@ -237,7 +232,7 @@ class Delivery:
                 return await self._write_all(record, desired)
             except _UnclearError:
                 self._demand(record)
-        return self._failed(record, OutcomeKind.FAILING, _unclear_error(), None)
+        raise TransientError("unclear", "the instance changes faster than it can be read")
 
     def _rematch_due(self, record: PodRecord) -> bool:
         unknown = any(held is None or held.status is None for held in map(self.instances.get, record.instances))
@@ -275,7 +270,7 @@ class Delivery:
         if desired.target is None or desired.evidence is None or (desired.ended and self._records.namesakes(record)):
             return NoneFound()
         around = Circumstances(
-            age=_now() - record.life_since,
+            age=loop_time() - record.life_since,
             gone=desired.ended,
             earlier=record.earlier,
             predecessors=frozenset(self._predecessor_ips(desired.target)),
@@ -285,9 +280,8 @@ class Delivery:
 
     def _predecessor_ips(self, target: Target) -> Iterator[str]:
         if target.instance_id is not None:
-            for held in self.instances:
-                if held.key.instance_id == target.instance_id and held.key.tenant == target.tenant:
-                    yield from held.ips
+            for held in self.instances.with_id(target.tenant, target.instance_id):
+                yield from held.ips
 
     def _refresh(self, record: PodRecord, listing: Listing) -> None:
         """Look what became of the instances that the pod holds, without matching anew."""
@@ -302,8 +296,7 @@ class Delivery:
     def _adopt(self, record: PodRecord, desired: Desired, target: Target, found: Matched, listing: Listing) -> None:
         keys = {one.instance_id: InstanceKey(target.tenant, one.service_id, one.instance_id) for one in found.all}
         for key in set(record.instances) - set(keys.values()):
-            for uid in self.instances.unclaim(key, record.uid):
-                self.wake(uid)
+            self._unclaim(record, key)
         for one in found.all:
             held = self._claim(record, desired, keys[one.instance_id])
             held.learn(Reading(one.status, listing.asked_at))
@@ -372,14 +365,13 @@ class Delivery:
                 held.status = None if error.maybe_applied else before
                 raise
             finally:
-                held.touched_at = _now()
+                held.touched_at = loop_time()
             held.status = status
         return True
 
     def _abandon(self, record: PodRecord, key: InstanceKey) -> None:
         """The instance is not there any more."""
-        for uid in self.instances.unclaim(key, record.uid):
-            self.wake(uid)
+        self._unclaim(record, key)
         record.current = None if record.current == key else record.current
         record.older = tuple(other for other in record.older if other != key)
 
@@ -411,7 +403,7 @@ class Delivery:
     def _missing(self, record: PodRecord, desired: Desired, written: int) -> float | None:
         """No instance of the present life: no failure, but one to look for."""
         self._tell_delivered(record, desired, written)
-        if record.ready_since is not None and _now() - record.ready_since >= MISSING_AFTER:
+        if record.ready_since is not None and loop_time() - record.ready_since >= MISSING_AFTER:
             where = desired.target.where if desired.target is not None else ""
             text = (
                 f"the pod has been Ready for {MISSING_AFTER:g} s, but service {where} has no instance of it; "
@@ -426,30 +418,27 @@ class Delivery:
         """Seconds until the next look: short in the window after a start, else with the resync."""
         delay = POLL if self._in_window(record) else self._timing.resync_interval * self._chance.uniform(1 - JITTER, 1 + JITTER)
         delay = min(delay, self._timing.resync_interval)
-        record.wanted_at = _now() + delay * (1 - POLL_SHARE)
+        record.wanted_at = loop_time() + delay * (1 - POLL_SHARE)
         return delay
 
     def _in_window(self, record: PodRecord) -> bool:
         """Whether the container has started so recently that its SDK may register at any moment."""
-        return _now() - record.life_since < self._timing.registration_window
+        return loop_time() - record.life_since < self._timing.registration_window
 
-    def _failed(self, record: PodRecord, kind: OutcomeKind, error: RegistryError, retry_after: float | None) -> float | None:
-        if self._gives_up(record):
+    def _failed(self, record: PodRecord, error: RegistryError) -> float | None:
+        """Tell a failure, and say when to try again. A gone pod is given up in the end."""
+        if record.gone_since is not None and loop_time() - record.gone_since >= GIVE_UP_AFTER:
             self.retire(record, self._failure_text(record, error))
             return None
+        self._tell(record, _kind(error), self._failure_text(record, error), code=error.code)
+        if isinstance(error, UnavailableError | LoggedOutError):
+            self._parked.add(
+                record.uid
+            )  # nothing was sent: the registry says when it works again, without a timer for each pod
+            return GIVE_UP_AFTER
         self._reporter.retried()
-        self._tell(record, kind, self._failure_text(record, error), code=error.code)
         self._demand(record)
-        return record.backoff(retry_after, self._chance)
-
-    def _park(self, record: PodRecord, kind: OutcomeKind, error: UnavailableError | LoggedOutError) -> float | None:
-        """Nothing was sent: wait until the registry works again, without a timer for each pod."""
-        if self._gives_up(record):
-            self.retire(record, self._failure_text(record, error))
-            return None
-        self._tell(record, kind, self._failure_text(record, error), code=error.code)
-        self._parked.add(record.uid)
-        return GIVE_UP_AFTER
+        return record.backoff(_least_wait(error), self._chance)
 
     def _unpark(self) -> None:
         """The registry works again: all that waited begin anew, with their newest statuses."""
@@ -460,9 +449,6 @@ class Delivery:
                 record.attempts = 0
                 self._demand(record)
                 self.wake(uid)
-
-    def _gives_up(self, record: PodRecord) -> bool:
-        return record.gone_since is not None and _now() - record.gone_since >= GIVE_UP_AFTER
 
     def _tell_lost(self, record: PodRecord, held: Held) -> None:
         owner = self._records.get(held.owner) if held.owner is not None else None
@@ -524,11 +510,11 @@ class Delivery:
         if record.gone_since is None:
             return False
         settled = record.told in (None, OutcomeKind.DELIVERED)
-        return settled and _now() - record.gone_since >= GONE_FOR
+        return settled and loop_time() - record.gone_since >= GONE_FOR
 
     def _while_gone(self, record: PodRecord) -> float | None:
         """A gone pod is looked at with the resync for a while: its SDK may have registered late."""
-        elapsed = _now() - (record.gone_since if record.gone_since is not None else _now())
+        elapsed = loop_time() - (record.gone_since if record.gone_since is not None else loop_time())
         self._demand(record)
         return min(self._timing.resync_interval, max(GONE_FOR - elapsed, SHORTEST))
 
@@ -553,16 +539,29 @@ class Delivery:
 
     def _demand(self, record: PodRecord) -> None:
         """Only a listing asked for from now on will do."""
-        record.wanted_at = _now()
+        record.wanted_at = loop_time()
 
 
-def _unclear_error() -> TransientError:
-    return TransientError("unclear", "the instance changes faster than it can be read")
+def _kind(error: RegistryError) -> OutcomeKind:
+    match error:
+        case TransientError():
+            return OutcomeKind.FAILING
+        case AuthError():
+            return OutcomeKind.AUTH_FAILED
+        case _:
+            return OutcomeKind.REJECTED
+
+
+def _least_wait(error: RegistryError) -> float | None:
+    """Seconds before which it is no use to try again; None: the backoff decides."""
+    match error:
+        case TransientError():
+            return error.retry_after
+        case AuthError():
+            return None
+        case _:
+            return AFTER_REJECTION
 
 
 def _just_after(moment: float) -> float:
     return moment + 1e-6
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

@@ -16,8 +16,6 @@ class PodRecord:
     """One pod. All times are loop times."""
 
     desired: Desired
-    since: float
-    """When the desired status became what it is."""
     life_since: float
     """When the main container's present life was first seen."""
     ready_since: float | None = None
@@ -81,7 +79,7 @@ class PodRecord:
             self.earlier = self.earlier.union(key.instance_id for key in self.instances) if desired.restarted else frozenset()
             changed = True
         if changed:
-            self.since, self.attempts, self.has_turn = now, 0, False
+            self.attempts, self.has_turn = 0, False
             self.measured = not self.instances
         if desired.status is not InstanceStatus.UP:
             self.ready_since = None
@@ -141,7 +139,7 @@ class PodRecords:
 
     def add(self, desired: Desired, now: float) -> PodRecord:
         """Begin to track a pod."""
-        record = PodRecord(desired=desired, since=now, life_since=now, wanted_at=now)
+        record = PodRecord(desired=desired, life_since=now, wanted_at=now)
         record.ready_since = now if desired.status is InstanceStatus.UP else None
         record.gone_since = now if desired.gone else None
         self._records[record.uid] = record

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from registry_status.model import ServiceName, Target, Tenant
 from registry_status.registry.base import Instance, NotFoundError, Registry, Service
+from registry_status.sync.clock import loop_time
 from registry_status.sync.fresh import Fresh, Reading
 
 VERSION_AGE = 10.0
@@ -37,7 +38,7 @@ class Directory:
         readings = await asyncio.gather(*(self._instances.get((target.tenant, found), not_before) for found in ids))
         return Listing(
             instances=[found for reading in readings for found in reading.value],
-            asked_at=min((reading.asked_at for reading in readings), default=_now()),
+            asked_at=min((reading.asked_at for reading in readings), default=loop_time()),
         )
 
     async def instances(self, tenant: Tenant, service_id: str, not_before: float) -> Reading[Sequence[Instance]]:
@@ -56,14 +57,14 @@ class Directory:
             return ()
         if target.service.version is not None:
             return await self._version(target.tenant, target.service)
-        listed = await self.services(target.tenant, _now() - SERVICES_AGE)
+        listed = await self.services(target.tenant, loop_time() - SERVICES_AGE)
         return tuple(found.service_id for found in listed.value if _bears(found, target.service))
 
     async def _version(self, tenant: Tenant, service: ServiceName) -> Sequence[str]:
         key = (tenant, service)
-        found = (await self._versions.get(key, _now() - VERSION_AGE)).value
+        found = (await self._versions.get(key, loop_time() - VERSION_AGE)).value
         if found is None:
-            found = (await self._versions.get(key, _now() - SERVICES_AGE)).value
+            found = (await self._versions.get(key, loop_time() - SERVICES_AGE)).value
         return (found,) if found is not None else ()
 
     async def aclose(self) -> None:
@@ -84,7 +85,3 @@ class Directory:
 
 def _bears(found: Service, wanted: ServiceName) -> bool:
     return (found.app, found.name, found.environment) == (wanted.app, wanted.name, wanted.environment)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from registry_status.model import Desired, InstanceStatus, PodRef, Reason
 from registry_status.registry.base import Registry
+from registry_status.sync.clock import loop_time
 from registry_status.sync.delivery import Delivery, Reporter, Timing
 from registry_status.sync.desired import PodRecord, PodRecords
 from registry_status.sync.resync import DriftReporter, Resync
@@ -103,7 +104,7 @@ class Engine:
     def start_writing(self) -> None:
         """All pods have been listed, and we lead: compare with the registry and write the differences."""
         self._writing = True
-        now = _now()
+        now = loop_time()
         for record in self._records:
             record.wanted_at = now
         self._workers.restart([record.uid for record in self._records])
@@ -144,7 +145,7 @@ class Engine:
         """A pod that is not tracked yet. One that is gone already, or not ours, is not worth it."""
         if deleted or not (desired.managed or desired.reason is Reason.INVALID):
             return
-        self._records.add(desired, _now())
+        self._records.add(desired, loop_time())
         self._workers.wake(desired.pod.uid)
 
     def _continue(self, record: PodRecord, desired: Desired) -> None:
@@ -152,13 +153,9 @@ class Engine:
         if moved:
             self._delivery.unclaim_all(record)
         released = not desired.managed and (record.desired.managed or record.desired.message != desired.message)
-        if self._records.update(record, desired, _now()) or moved or released:
+        if self._records.update(record, desired, loop_time()) or moved or released:
             self._delivery.wake_rivals(record)
             self._workers.wake(record.uid)
 
     def _end(self, record: PodRecord) -> None:
         self._delivery.retire(record)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

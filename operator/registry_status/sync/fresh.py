@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from registry_status.sync.clock import loop_time
+
 KEPT = 3600.0
 """Seconds for which an answer is remembered: longer than anybody takes one for new enough."""
 
@@ -33,7 +35,7 @@ class Fresh(Generic[Key, Value]):
 
         Nothing is younger than a read that begins now: who asks for later gets that, not one read after the other until then.
         """
-        not_before = min(not_before, asyncio.get_running_loop().time())
+        not_before = min(not_before, loop_time())
         while True:
             last = self._last.get(key)
             if last is not None and last.asked_at >= not_before:
@@ -51,7 +53,7 @@ class Fresh(Generic[Key, Value]):
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _start(self, key: Key) -> tuple[float, asyncio.Task[Reading[Value]]]:
-        asked_at = asyncio.get_running_loop().time()
+        asked_at = loop_time()
         task = asyncio.create_task(self._fetch(key, asked_at))
         task.add_done_callback(lambda done: self._finish(key, done))
         self._under_way[key] = asked_at, task

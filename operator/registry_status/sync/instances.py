@@ -45,14 +45,31 @@ class Held:
             self.status = reading.value
 
 
+Index = dict[tuple[Tenant, str], dict[InstanceKey, Held]]
+
+
 class Instances:
     """All instances held. Two live pods that claim one are judged here: the Ready one owns it, else the newer."""
 
     def __init__(self) -> None:
         self._held: dict[InstanceKey, Held] = {}
+        self._by_service: Index = {}
+        self._by_id: Index = {}
 
     def __iter__(self) -> Iterator[Held]:
         return iter(self._held.values())
+
+    def services(self) -> list[tuple[Tenant, str]]:
+        """Every service with an instance that is claimed."""
+        return list(self._by_service)
+
+    def of_service(self, tenant: Tenant, service_id: str) -> list[Held]:
+        """The claimed instances of one service."""
+        return list(self._by_service.get((tenant, service_id), {}).values())
+
+    def with_id(self, tenant: Tenant, instance_id: str) -> list[Held]:
+        """The claimed instances that bear an id, in whichever service."""
+        return list(self._by_id.get((tenant, instance_id), {}).values())
 
     def get(self, key: InstanceKey) -> Held | None:
         """The instance if any pod claims it."""
@@ -60,7 +77,7 @@ class Instances:
 
     def claim(self, key: InstanceKey, pod: Desired, rivals: Iterable[Desired]) -> Held:
         """Claim an instance for a pod; `rivals` are its other claimants as they are now. Look at `owner` for the verdict."""
-        held = self._held.setdefault(key, Held(key))
+        held = self._held.get(key) or self._add(Held(key))
         held.claimants.add(pod.pod.uid)
         held.ips.update(pod.evidence.ips if pod.evidence else ())
         held.owner = max((pod, *rivals), key=_strength).pod.uid
@@ -73,10 +90,30 @@ class Instances:
             return set()
         held.claimants.discard(uid)
         if not held.claimants:
-            del self._held[key]
+            self._remove(held)
         elif held.owner == uid:
             held.owner = None
         return set(held.claimants)
+
+    def _add(self, held: Held) -> Held:
+        self._held[held.key] = held
+        for index, name in self._indexed(held.key):
+            index.setdefault(name, {})[held.key] = held
+        return held
+
+    def _remove(self, held: Held) -> None:
+        del self._held[held.key]
+        for index, name in self._indexed(held.key):
+            del index[name][held.key]
+            if not index[name]:
+                del index[name]
+
+    def _indexed(
+        self, key: InstanceKey
+    ) -> Iterator[tuple[dict[tuple[Tenant, str], dict[InstanceKey, Held]], tuple[Tenant, str]]]:
+        """Every index, and where in it an instance stands: none is looked for among all."""
+        yield self._by_service, (key.tenant, key.service_id)
+        yield self._by_id, (key.tenant, key.instance_id)
 
 
 def _strength(pod: Desired) -> tuple[bool, bool, bool, float, str]:

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from registry_status.model import Outcome, OutcomeKind, Tenant
 from registry_status.registry.base import Instance, RegistryError
+from registry_status.sync.clock import loop_time
 from registry_status.sync.delivery import Delivery
 from registry_status.sync.desired import PodRecord, PodRecords
 from registry_status.sync.fresh import Reading
@@ -70,7 +71,7 @@ class Resync:
     async def run(self) -> None:
         """Go on for ever, spreading the services over the interval; ends by being cancelled."""
         while True:
-            services = self._services()
+            services = self._delivery.instances.services()
             for tenant, service_id in services:
                 await self._sleep(self._interval / len(services))
                 await self.compare(tenant, service_id)
@@ -83,18 +84,18 @@ class Resync:
         """See whether the answer for `auto` is still right, or learn it before the first pod loses readiness."""
         for tenant in tenants:
             try:
-                await self._delivery.consumers.read(tenant, _now())
+                await self._delivery.consumers.read(tenant, loop_time())
             except RegistryError as error:
                 logger.debug("cannot read the services of project %s: %s", tenant.project, error)
 
     async def compare(self, tenant: Tenant, service_id: str) -> None:
         """List one service and wake the pods whose instances are not as they should be."""
         try:
-            reading = await self._delivery.directory.instances(tenant, service_id, _now())
+            reading = await self._delivery.directory.instances(tenant, service_id, loop_time())
         except RegistryError as error:
             logger.debug("cannot compare service %s: %s", service_id, error)
             return
-        held = [one for one in self._delivery.instances if one.key.tenant == tenant and one.key.service_id == service_id]
+        held = self._delivery.instances.of_service(tenant, service_id)
         listed = {found.instance_id: found for found in reading.value}
         for one in held:
             if one.judges(reading.asked_at):
@@ -126,7 +127,7 @@ class Resync:
 
     def _note_repair(self, held: Held, owner: PodRecord, found: Instance, cause: Cause, written: str | None) -> None:
         repairs = self._repairs.setdefault(held.key, [])
-        repairs.append(_now())
+        repairs.append(loop_time())
         what = f"the registry says {found.status} of instance {found.instance_id}, not {written} as was written"
         if len(repairs) >= FIGHT_REPAIRS:
             text = (
@@ -137,7 +138,7 @@ class Resync:
             self._tell(owner, f"{what}: someone else has changed it; it is put back")
 
     def _is_left_to_others(self, key: InstanceKey) -> bool:
-        repairs = [moment for moment in self._repairs.get(key, ()) if _now() - moment < FIGHT_WINDOW]
+        repairs = [moment for moment in self._repairs.get(key, ()) if loop_time() - moment < FIGHT_WINDOW]
         if repairs:
             self._repairs[key] = repairs
         else:
@@ -159,11 +160,8 @@ class Resync:
             if isinstance(self._delivery.match(record, unclaimed), Matched):
                 self._reporter.drifted(Cause.JOINED)
                 record.matched_life = None
-                record.wanted_at = _now()
+                record.wanted_at = loop_time()
                 self._delivery.wake(uid)
-
-    def _services(self) -> list[tuple[Tenant, str]]:
-        return list(dict.fromkeys((one.key.tenant, one.key.service_id) for one in self._delivery.instances))
 
     def _forget_repairs(self) -> None:
         for key in list(self._repairs):
@@ -171,7 +169,3 @@ class Resync:
 
     async def _sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds * self._chance.uniform(1 - JITTER, 1 + JITTER))
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
