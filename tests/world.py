@@ -62,6 +62,11 @@ class StateRegistry:
     def on_available(self, wake: Callable[[], None]) -> None:
         self.wakes.append(wake)
 
+    def available(self) -> None:
+        """An address works again."""
+        for wake in self.wakes:
+            wake()
+
     async def list_services(self, tenant: Tenant) -> Sequence[Service]:
         await self._call("list-services")
         return [
@@ -138,6 +143,7 @@ class World:
         self.forgotten: list[PodRef] = []
         self.retries = 0
         self.drifts: list[str] = []
+        self.not_ready: list[InstanceStatus] = []
         self.engine = Engine(
             self.registry,
             self,
@@ -161,6 +167,9 @@ class World:
 
     def drifted(self, cause: str) -> None:
         self.drifts.append(cause)
+
+    def not_ready_changed(self, status: InstanceStatus) -> None:
+        self.not_ready.append(status)
 
     def forget(self, pod: PodRef) -> None:
         self.forgotten.append(pod)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import random
 import secrets
 import socket
 from collections.abc import AsyncIterator, Mapping
@@ -14,10 +15,11 @@ from typing import TYPE_CHECKING
 import kopf
 
 from registry_status import __version__
+from registry_status.census import keep_counting
 from registry_status.cluster.access import Access, AccessError, api_client, load_access
 from registry_status.cluster.api import ApiServer
 from registry_status.cluster.lease import Elector, LeaseRef
-from registry_status.cluster.read import read_pod
+from registry_status.cluster.read import list_pod_uids, read_pod
 from registry_status.cluster.rights import MissingRightsError, check_rights, check_rights_later, needed_rights
 from registry_status.cluster.watch import run_pod_watch
 from registry_status.config import Settings, SettingsError
@@ -168,10 +170,18 @@ async def _rooms(settings: Settings, access: Access, ready: asyncio.Event | None
             settings, engine, health, metrics, listed=office.listed, read_pod=lambda space, name: read_pod(api, space, name)
         )
         stack.push_async_callback(feed.aclose)
-        metrics.attach(statuses=_Statuses(engine), watch_age=lambda: health.watch_age(monotonic()))
+        metrics.attach(
+            statuses=_Statuses(engine), watch_age=lambda: health.watch_age(monotonic()), tasks=lambda: len(asyncio.all_tasks())
+        )
         handlers = kopf.OperatorRegistry()
         register(handlers, feed.take)
-        for background in (recorder.run(), keep_beating(health, metrics.loop_lag)):
+        counting = keep_counting(
+            feed,
+            lambda space: list_pod_uids(api, space, label_selector=settings.label_selector),
+            settings.namespaces or ("",),
+            random.Random(),  # noqa: S311 - jitter, not secrets
+        )
+        for background in (recorder.run(), keep_beating(health, metrics.loop_lag), counting):
             stack.push_async_callback(_end, asyncio.create_task(background))
         yield _Rooms(feed, engine, recorder, handlers, elector)
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -105,6 +105,18 @@ class PodFeed:
         fields = {"fault": fault.value}
         self._limiter.log(logger, logging.WARNING, fault, f"watch of {where}: {fault}: {detail}; it goes on", fields)
 
+    def tracked(self, namespace: str) -> Sequence[PodRef]:
+        """The pods of a watch that are tracked and not known to be gone."""
+        return [pod for pod in self._engine.pods() if namespace in ("", pod.namespace)]
+
+    def missed(self, namespace: str, pods: Sequence[PodRef]) -> None:
+        """These pods are gone, which the watch has not told; those that it has told of meanwhile are none of them."""
+        lost = sorted(set(self.tracked(namespace)).intersection(pods), key=str)
+        if lost:
+            self.suffered(namespace, WatchFault.MISSED, f"it did not tell of the end of {len(lost)} pods, such as {lost[0]}")
+        for pod in lost:
+            self._vanished(pod)
+
     async def aclose(self) -> None:
         """End what still asks about pods."""
         tasks = list(self._confirming.values())
@@ -126,8 +138,8 @@ class PodFeed:
         """Every pod of the list has been taken: whoever is tracked and was not among them is gone."""
         del self._lists[namespace]
         present = under_way.seen | (under_way.listed or frozenset())
-        for pod in self._engine.pods():
-            if pod.uid not in present and namespace in ("", pod.namespace):
+        for pod in self.tracked(namespace):
+            if pod.uid not in present:
                 self._vanished(pod)
         self._health.listed(_name(namespace), self._clock())
         if namespace in self._unlisted:

@@ -193,6 +193,7 @@ class OutcomeKind(StrEnum):
     AUTH_FAILED = "auth-failed"
     INVALID = "invalid"
     DRIFTED = "drifted"
+    HARMFUL = "harmful"
     ABANDONED = "abandoned"
     RELEASED = "released"
 

@@ -68,6 +68,8 @@ class WatchFault(StrEnum):
     """5xx."""
     REFUSED = "refused"
     """Any other 4xx: the request itself is wrong."""
+    MISSED = "missed"
+    """A pod went and the watch did not tell; the hourly count found it."""
     RESTARTED = "restarted"
     """kopf ended unasked and was started anew."""
 

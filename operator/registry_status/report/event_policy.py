@@ -49,6 +49,7 @@ class EventReason(StrEnum):
     AUTH_FAILED = "RegistryAuthFailed"
     INVALID = "InvalidRegistryAnnotation"
     DRIFTED = "RegistryStatusDrifted"
+    HARMFUL = "RegistryStatusHarmful"
 
     @property
     def type(self) -> str:
@@ -78,6 +79,7 @@ WARNINGS = {
     OutcomeKind.AUTH_FAILED: EventReason.AUTH_FAILED,
     OutcomeKind.INVALID: EventReason.INVALID,
     OutcomeKind.DRIFTED: EventReason.DRIFTED,
+    OutcomeKind.HARMFUL: EventReason.HARMFUL,
 }
 RECOVERABLE = frozenset(
     {OutcomeKind.FAILING, OutcomeKind.REJECTED, OutcomeKind.NOT_FOUND, OutcomeKind.CONFLICT, OutcomeKind.AUTH_FAILED}
@@ -85,6 +87,8 @@ RECOVERABLE = frozenset(
 """Warnings that end with a delivery. An annotation is corrected, drift and a pod that is gone are history: nothing recovers."""
 WIDESPREAD = frozenset({OutcomeKind.FAILING, OutcomeKind.REJECTED, OutcomeKind.AUTH_FAILED})
 """Kinds whose cause may be the registry's or the operator's own, so that many pods suffer at once."""
+MOMENTS = frozenset({OutcomeKind.DRIFTED, OutcomeKind.HARMFUL})
+"""Kinds that tell of a moment: they are no state that lasts until something is delivered."""
 ONE_OBJECT = frozenset({OutcomeKind.FAILING, OutcomeKind.AUTH_FAILED, OutcomeKind.ABANDONED})
 """Kinds of which a pod shows one Event only, whatever the message says: the newest message replaces the older one's."""
 
@@ -301,7 +305,7 @@ class EventPolicy:
 
     def _warned(self, outcome: Outcome, now: float) -> None:
         pod = self._pod(outcome.pod, now)
-        if outcome.kind is not OutcomeKind.DRIFTED:
+        if outcome.kind not in MOMENTS:
             self._enter(pod, outcome.kind, now)
             self._struck(pod, outcome, now)
         if self._is_news(pod, outcome.kind, f"{outcome.code}\0{outcome.message}", now):

@@ -15,6 +15,8 @@ from registry_status.report.text import one_line, redact
 
 Field = str | int | float | bool | None | list[str]
 
+SILENT = "kopf._cogs.clients.watching"
+"""It reports each failed try of a watch as an error: the feed says it in one line, and counts it."""
 QUIET = ("httpx", "httpcore", "aiohttp", "asyncio", "kubernetes", "kopf.objects")
 """Libraries that narrate each request or each event: only their warnings are news. kopf itself tells little and stays."""
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -32,6 +34,7 @@ def configure(log_format: LogFormat, level: LogLevel, stream: TextIO | None = No
     root.setLevel(level.upper())
     for name in QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    logging.getLogger(SILENT).setLevel(logging.CRITICAL)
     logging.captureWarnings(True)
 
 

@@ -86,6 +86,9 @@ class Metrics:
         self._retries = self._counter("retries", "Deliveries tried again after a failure.")
         self._outcomes = self._counter("outcomes", "Changes of a delivery's outcome, by kind.", "kind")
         self._drift = self._counter("drift", "Statuses that had changed in the registry by themselves, by cause.", "cause")
+        self._not_ready = self._counter(
+            "not_ready_changes", "Changes of the status that `auto` gives to lost readiness, by what it became.", "to"
+        )
         self._posted = self._counter("events_posted", "Kubernetes Events posted, by reason.", "reason")
         self._dropped = self._counter("events_dropped", "Kubernetes Events earned but not posted, by cause.", "cause")
         self._transitions = self._counter("lease_transitions", "Changes of this replica's leadership, by what it became.", "to")
@@ -114,11 +117,13 @@ class Metrics:
         statuses: StatusSource | None = None,
         watch_age: Callable[[], float | None] | None = None,
         leading: Callable[[], bool] | None = None,
+        tasks: Callable[[], int] | None = None,
     ) -> None:
         """Name the owners of what is read at scrape time, as they come into being."""
         self._live.statuses = statuses or self._live.statuses
         self._live.watch_age = watch_age or self._live.watch_age
         self._live.leading = leading or self._live.leading
+        self._live.tasks = tasks or self._live.tasks
 
     def request_finished(self, operation: str, code: str, seconds: float) -> None:
         """Count a request to the registry."""
@@ -143,6 +148,10 @@ class Metrics:
     def drifted(self, cause: str) -> None:
         """Count a status that was found changed."""
         self._drift.labels(self._causes(cause)).inc()
+
+    def not_ready_changed(self, status: InstanceStatus) -> None:
+        """Count a change of what `auto` means."""
+        self._not_ready.labels(status.value).inc()
 
     def event_posted(self, reason: str) -> None:
         """Count an Event that the API server has."""
@@ -197,9 +206,12 @@ class _Live(Collector):
         self.statuses: StatusSource | None = None
         self.watch_age: Callable[[], float | None] | None = None
         self.leading: Callable[[], bool] = lambda: True
+        self.tasks: Callable[[], int] | None = None
 
     def collect(self) -> Iterable[Metric]:
         """The metrics as of now."""
+        if self.tasks is not None:
+            yield GaugeMetricFamily(PREFIX + "tasks", "Tasks of the event loop.", self.tasks())
         leading = float(self.leading())
         yield GaugeMetricFamily(PREFIX + "leader", "1: this replica writes; always 1 without leader election.", leading)
         age = self.watch_age() if self.watch_age else None

@@ -2,7 +2,8 @@
 
 import logging
 
-from registry_status.model import Outcome, OutcomeKind, PodRef
+from registry_status.model import InstanceStatus, Outcome, OutcomeKind, PodRef
+from registry_status.report.event_policy import MOMENTS
 from registry_status.report.events import EventRecorder
 from registry_status.report.logs import LogLimiter
 from registry_status.report.metrics import Metrics
@@ -39,6 +40,10 @@ class Reporter:
         """Tell of a delivery's second and further tries."""
         self._metrics.retried()
 
+    def not_ready_changed(self, status: InstanceStatus) -> None:
+        """Tell that `auto` has become another status."""
+        self._metrics.not_ready_changed(status)
+
     def drifted(self, cause: str) -> None:
         """Tell of a status that was found changed in the registry."""
         self._metrics.drifted(cause)
@@ -57,7 +62,7 @@ class Reporter:
         now = (outcome.kind, "" if outcome.kind is OutcomeKind.FAILING else outcome.message)
         if self._trouble.get(outcome.pod.uid) == now:
             return
-        if outcome.kind is not OutcomeKind.DRIFTED:  # a moment, not a state that lasts until something is delivered
+        if outcome.kind not in MOMENTS:
             self._trouble[outcome.pod.uid] = now
         key = f"{outcome.kind} {outcome.code}"
         self._limiter.log(logger, logging.WARNING, key, f"{outcome.kind}: {outcome.message}", _fields(outcome))

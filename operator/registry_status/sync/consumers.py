@@ -37,17 +37,29 @@ class Consumers:
     """Remembers for each tenant whether consumers live there that OUTOFSERVICE would harm."""
 
     def __init__(self, reader: Reader, changed: Callable[[Tenant], None]) -> None:
-        """`changed` is called when a tenant's answer has become another."""
+        """`changed` is called when a tenant's answer has become another, and when the first one is that there is harm."""
         self._reader = reader
         self._changed = changed
         self._quiet: dict[Tenant, int] = {}
         """Readings without harm since the last harm; a tenant that never had any starts at QUIET."""
+        self._harmed: dict[Tenant, str] = {}
+        """The service that the last harm was seen for."""
 
     def resolved(self, desired: Desired) -> InstanceStatus | None:
         """The status to write: the desired one, but DOWN for `auto` where OUTOFSERVICE would harm or that is not known."""
         if not desired.auto or desired.target is None or desired.status is not InstanceStatus.OUTOFSERVICE:
             return desired.status
-        return InstanceStatus.OUTOFSERVICE if self._quiet.get(desired.target.tenant, 0) >= QUIET else InstanceStatus.DOWN
+        return self.lost_readiness(desired.target.tenant)
+
+    def lost_readiness(self, tenant: Tenant) -> InstanceStatus:
+        """What `auto` is for a tenant."""
+        return InstanceStatus.OUTOFSERVICE if self._is_safe(tenant) else InstanceStatus.DOWN
+
+    def harmed_by(self, desired: Desired) -> str | None:
+        """The service whose consumers this status harms: OUTOFSERVICE, asked for by name beside Java Chassis 3."""
+        if desired.auto or desired.target is None or desired.status is not InstanceStatus.OUTOFSERVICE:
+            return None
+        return None if self._is_safe(desired.target.tenant) else self._harmed.get(desired.target.tenant)
 
     async def learn(self, desired: Desired, now: float) -> None:
         """See to it that the tenant's services were read once before `auto` is decided. Raises `TransientError`.
@@ -68,10 +80,10 @@ class Consumers:
         before = self._quiet.get(tenant)
         harmed = await self._find(tenant, now)
         if harmed is not None:
-            self._quiet[tenant] = 0
+            self._quiet[tenant], self._harmed[tenant] = 0, harmed
         else:
             self._quiet[tenant] = QUIET if before is None else min(QUIET, before + 1)
-        safe = self._quiet[tenant] >= QUIET
+        safe = self._is_safe(tenant)
         if before is not None and safe != (before >= QUIET):
             what = (
                 "OUTOFSERVICE again"
@@ -82,6 +94,10 @@ class Consumers:
             self._changed(tenant)
         elif before is None and not safe:
             logger.info("lost readiness is DOWN in project %s: service %s runs on Java Chassis 3", tenant.project, harmed)
+            self._changed(tenant)
+
+    def _is_safe(self, tenant: Tenant) -> bool:
+        return self._quiet.get(tenant, 0) >= QUIET
 
     async def _find(self, tenant: Tenant, now: float) -> str | None:
         """The name of a service on Java Chassis 3 with instances, if there is one."""

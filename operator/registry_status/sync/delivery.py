@@ -40,6 +40,12 @@ AFTER_REJECTION = 300.0
 """Seconds until something that the registry refused for good is tried again."""
 FENCED_AGAIN = 1.0
 """Seconds until a write is tried again that was held off since this replica may not lead any more."""
+BACKOFF_MOST = 30.0
+"""The longest backoff in seconds..."""
+BACKOFF_ALONE = 2.0
+"""...of many failing pods; of one alone..."""
+BACKOFF_SHARE = 0.2
+"""...and what each further one adds: with full jitter about ten retries a second, however many pods fail."""
 JITTER = 0.1
 """By how much of themselves long waits vary, so that pods and operators do not march in step."""
 SHORTEST = 0.05
@@ -55,6 +61,10 @@ class Reporter(Protocol):
 
     def retried(self) -> None:
         """A delivery failed and will be tried again."""
+        ...
+
+    def not_ready_changed(self, status: InstanceStatus) -> None:
+        """`auto` has become another status for a tenant's pods that have lost readiness."""
         ...
 
     def forget(self, pod: PodRef) -> None:
@@ -122,8 +132,9 @@ class Delivery:
         self._chance = chance
         self._wall_clock = wall_clock
         self._retries = RetryBudget()
-        self._parked: set[str] = set()
-        registry.on_available(self._unpark)
+        self._waiting: set[str] = set()
+        """Pods whose last attempt the registry failed: they begin anew as soon as it is known to work again."""
+        registry.on_available(self._begin_anew)
         self.directory = Directory(registry)
         self.instances = Instances()
         self.consumers = Consumers(self.directory, self._reconsider)
@@ -170,7 +181,7 @@ class Delivery:
             held.status = None
         for record in self._records:
             record.doubt()
-        self._parked.clear()
+        self._waiting.clear()
 
     async def _attempt(self, record: PodRecord, desired: Desired, target: Target) -> float | None:
         try:
@@ -184,9 +195,11 @@ class Delivery:
 
     def _reconsider(self, tenant: Tenant) -> None:
         """The answer for `auto` has changed: it concerns every pod of the tenant that has lost readiness."""
+        self._reporter.not_ready_changed(self.consumers.lost_readiness(tenant))
         for record in self._records:
             target = record.desired.target
-            if record.desired.auto and target is not None and target.tenant == tenant:
+            concerned = record.desired.auto or record.desired.status is InstanceStatus.OUTOFSERVICE
+            if concerned and target is not None and target.tenant == tenant:
                 self.wake(record.uid)
 
     def _wait_for_turn(self, record: PodRecord) -> float:
@@ -379,7 +392,9 @@ class Delivery:
 
     def _arrived(self, record: PodRecord, desired: Desired, written: int) -> float | None:
         record.attempts = 0
+        self._waiting.discard(record.uid)
         record.acknowledged = self.consumers.resolved(desired) if record.instances else None
+        self._warn_of_harm(record, desired)
         if record.current is None and not self._is_ending(desired):
             return self._missing(record, desired, written)
         if record.told is OutcomeKind.NOT_FOUND and record.current is None:
@@ -399,6 +414,19 @@ class Delivery:
             self._tell(record, OutcomeKind.DELIVERED, self._delivered_text(record, desired, written), written=written)
         elif record.told is None:
             record.told = OutcomeKind.DELIVERED
+
+    def _warn_of_harm(self, record: PodRecord, desired: Desired) -> None:
+        """Somebody insists on OUTOFSERVICE where Java Chassis 3 lives: it is written as asked, but not in silence."""
+        service = self.consumers.harmed_by(desired)
+        if service is None or not record.instances or record.warned_of == service:
+            return
+        record.warned_of = service
+        text = (
+            f"OUTOFSERVICE is written as asked, but service {service} of the project runs on Java Chassis 3, which cannot read "
+            f"a list with it: it will see no new instance of {desired.target.where if desired.target else 'this service'}; "
+            f"take `auto` or DOWN instead (annotations, or the operator's settings)"
+        )
+        self._report(record, OutcomeKind.HARMFUL, text)
 
     def _missing(self, record: PodRecord, desired: Desired, written: int) -> float | None:
         """No instance of the present life: no failure, but one to look for."""
@@ -431,19 +459,23 @@ class Delivery:
             self.retire(record, self._failure_text(record, error))
             return None
         self._tell(record, _kind(error), self._failure_text(record, error), code=error.code)
+        least = _least_wait(error)
+        if least is None:
+            self._waiting.add(record.uid)
         if isinstance(error, UnavailableError | LoggedOutError):
-            self._parked.add(
-                record.uid
-            )  # nothing was sent: the registry says when it works again, without a timer for each pod
-            return GIVE_UP_AFTER
+            return GIVE_UP_AFTER  # nothing was sent: the registry says when it works again, without a timer for each pod
         self._reporter.retried()
         self._demand(record)
-        return record.backoff(_least_wait(error), self._chance)
+        return record.backoff(least, self._longest_backoff(), self._chance)
 
-    def _unpark(self) -> None:
-        """The registry works again: all that waited begin anew, with their newest statuses."""
-        parked, self._parked = self._parked, set()
-        for uid in parked:
+    def _longest_backoff(self) -> float:
+        """The fewer pods fail, the less a retry costs, and the sooner one that fails alone is right again."""
+        return min(BACKOFF_MOST, max(BACKOFF_ALONE, len(self._waiting) * BACKOFF_SHARE))
+
+    def _begin_anew(self) -> None:
+        """The registry works again: all that waited for it begin anew, with their newest statuses."""
+        waiting, self._waiting = self._waiting, set()
+        for uid in waiting:
             record = self._records.get(uid)
             if record is not None:
                 record.attempts = 0
@@ -469,8 +501,19 @@ class Delivery:
         """Report a change of outcome; the same again is told for writes only."""
         same = record.told is kind and (record.told_text == text or kind is OutcomeKind.FAILING)
         record.told, record.told_text = kind, text
-        if same and not written:
-            return
+        if not same or written:
+            self._report(record, kind, text, code=code, written=written, instances=instances)
+
+    def _report(
+        self,
+        record: PodRecord,
+        kind: OutcomeKind,
+        text: str,
+        *,
+        code: str = "",
+        written: int = 0,
+        instances: tuple[str, ...] = (),
+    ) -> None:
         desired = record.desired
         outcome = Outcome(
             pod=desired.pod,
@@ -522,9 +565,7 @@ class Delivery:
         """Forget a pod that is gone."""
         if why:
             self._tell(record, OutcomeKind.ABANDONED, f"{why}; given up {GIVE_UP_AFTER:g} s after the pod went")
-        self.unclaim_all(record)
-        self._records.remove(record.uid)
-        self._reporter.forget(record.desired.pod)
+        self._forget(record)
 
     def _release(self, record: PodRecord) -> None:
         """The pod is not ours to judge (any more): let go without a write."""
@@ -534,8 +575,13 @@ class Delivery:
             self._tell(record, OutcomeKind.INVALID, desired.message)
             return
         self._tell(record, OutcomeKind.RELEASED, desired.message)
+        self._forget(record)
+
+    def _forget(self, record: PodRecord) -> None:
+        self.unclaim_all(record)
+        self._waiting.discard(record.uid)
         self._records.remove(record.uid)
-        self._reporter.forget(desired.pod)
+        self._reporter.forget(record.desired.pod)
 
     def _demand(self, record: PodRecord) -> None:
         """Only a listing asked for from now on will do."""

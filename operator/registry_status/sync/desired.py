@@ -8,7 +8,6 @@ from registry_status.model import Desired, InstanceStatus, OutcomeKind
 from registry_status.sync.instances import InstanceKey
 
 BACKOFF_FIRST = 0.2
-BACKOFF_MOST = 30.0
 
 
 @dataclass(slots=True)
@@ -43,6 +42,8 @@ class PodRecord:
     told_text: str = ""
     measured: bool = True
     """Whether the latency of the last transition was told, or is none of ours: seen late, or before there was an instance."""
+    warned_of: str = ""
+    """The service whose consumers the present status harms, once that was told."""
     acknowledged: InstanceStatus | None = None
     """What the registry is known to say of every instance of the pod."""
 
@@ -79,7 +80,7 @@ class PodRecord:
             self.earlier = self.earlier.union(key.instance_id for key in self.instances) if desired.restarted else frozenset()
             changed = True
         if changed:
-            self.attempts, self.has_turn = 0, False
+            self.attempts, self.has_turn, self.warned_of = 0, False, ""
             self.measured = not self.instances
         if desired.status is not InstanceStatus.UP:
             self.ready_since = None
@@ -93,13 +94,13 @@ class PodRecord:
 
     def doubt(self) -> None:
         """What was achieved and told counts no more: the next one to write begins anew."""
-        self.acknowledged, self.told, self.told_text = None, None, ""
+        self.acknowledged, self.told, self.told_text, self.warned_of = None, None, "", ""
         self.attempts, self.has_turn, self.measured = 0, False, True
 
-    def backoff(self, least: float | None, chance: random.Random) -> float:
+    def backoff(self, least: float | None, longest: float, chance: random.Random) -> float:
         """Seconds until the next attempt: doubling with full jitter, never less than the registry asked for."""
         self.attempts += 1
-        most = min(BACKOFF_MOST, BACKOFF_FIRST * 2.0 ** min(self.attempts - 1, 16))
+        most = min(longest, BACKOFF_FIRST * 2.0 ** min(self.attempts - 1, 16))
         return max(chance.uniform(0, most), least or 0.0)
 
 

@@ -109,6 +109,9 @@ class Audience:
     def drifted(self, cause: str) -> None:
         pass
 
+    def not_ready_changed(self, status: InstanceStatus) -> None:
+        pass
+
     # A stream for logs.
 
     def write(self, text: str) -> None:

@@ -20,7 +20,7 @@ from registry_status.report.event_policy import (
 )
 from tests.unit.report.fakes import outcome, pod
 
-DELIVERED, FAILING, REJECTED, NOT_FOUND, CONFLICT, AUTH_FAILED, INVALID, DRIFTED, ABANDONED, RELEASED = OutcomeKind
+DELIVERED, FAILING, REJECTED, NOT_FOUND, CONFLICT, AUTH_FAILED, INVALID, DRIFTED, HARMFUL, ABANDONED, RELEASED = OutcomeKind
 OPERATOR = PodRef("operator-uid", "ops", "operator-1")
 
 
@@ -68,6 +68,7 @@ class Stage:
         (AUTH_FAILED, "RegistryAuthFailed"),
         (INVALID, "InvalidRegistryAnnotation"),
         (DRIFTED, "RegistryStatusDrifted"),
+        (HARMFUL, "RegistryStatusHarmful"),
     ],
 )
 def test_trouble_earns_its_warning_at_once(kind: OutcomeKind, reason: str) -> None:
@@ -137,7 +138,7 @@ class TestRecovery:
         assert stage.told[1:] == ["RegistryUpdateRecovered"]
         assert stage.posted[1].message == f"After 75 s of {stage.told[0]}: UP is there"
 
-    @pytest.mark.parametrize("kind", [INVALID, DRIFTED])
+    @pytest.mark.parametrize("kind", [INVALID, DRIFTED, HARMFUL])
     def test_is_not_told_of_what_has_no_end_in_a_delivery(self, kind: OutcomeKind) -> None:
         assert len(Stage().report(outcome(kind)).at(10).report(outcome(DELIVERED)).post().told) == 1
 
@@ -180,7 +181,7 @@ class TestRecovery:
 
 
 class TestRepetition:
-    @pytest.mark.parametrize("kind", [REJECTED, NOT_FOUND, CONFLICT, AUTH_FAILED, INVALID, DRIFTED])
+    @pytest.mark.parametrize("kind", [REJECTED, NOT_FOUND, CONFLICT, AUTH_FAILED, INVALID, DRIFTED, HARMFUL])
     def test_of_the_same_outcome_waits_5_minutes(self, kind: OutcomeKind) -> None:
         stage = Stage()
         for second in range(601):
@@ -363,7 +364,7 @@ class TestOutageOfManyPods:
             stage.report(outcome(kind, number))
         assert stage.post().of(OPERATOR) == [reason]
 
-    @pytest.mark.parametrize("kind", [INVALID, NOT_FOUND, CONFLICT, DRIFTED, ABANDONED])
+    @pytest.mark.parametrize("kind", [INVALID, NOT_FOUND, CONFLICT, DRIFTED, HARMFUL, ABANDONED])
     def test_is_not_the_pods_own_troubles(self, kind: OutcomeKind) -> None:
         stage = Stage(operator=OPERATOR)
         for number in range(40):

@@ -96,7 +96,8 @@ def test_happenings_are_counted() -> None:
 def test_what_is_is_read_at_scrape_time() -> None:
     metrics = Metrics()
     age = 4.0
-    metrics.attach(statuses=Statuses(), watch_age=lambda: age, leading=lambda: age > 5)
+    metrics.attach(statuses=Statuses(), watch_age=lambda: age, leading=lambda: age > 5, tasks=lambda: 7)
+    assert samples(metrics)["tasks"] == 7
     assert samples(metrics)["watch_age_seconds"] == 4
     age = 6.0
     found = samples(metrics)

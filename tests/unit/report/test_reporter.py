@@ -12,7 +12,7 @@ from registry_status.report.reporter import Reporter
 from tests.unit.report.fakes import FakeClock, FakeEventApi, outcome, pod
 from tests.unit.report.test_metrics import samples
 
-DELIVERED, FAILING, REJECTED, NOT_FOUND, CONFLICT, AUTH_FAILED, INVALID, DRIFTED, ABANDONED, RELEASED = OutcomeKind
+DELIVERED, FAILING, REJECTED, NOT_FOUND, CONFLICT, AUTH_FAILED, INVALID, DRIFTED, HARMFUL, ABANDONED, RELEASED = OutcomeKind
 
 
 class Desk:
@@ -100,11 +100,13 @@ def test_a_forgotten_pod_has_neither(desk: Desk, caplog: pytest.LogCaptureFixtur
     assert lines(caplog)[-1].startswith("INFO UP")
 
 
-def test_retries_and_drift_are_counted(desk: Desk) -> None:
+def test_retries_drift_and_what_auto_becomes_are_counted(desk: Desk) -> None:
     desk.reporter.retried()
     desk.reporter.drifted("re-registered")
+    desk.reporter.not_ready_changed(InstanceStatus.DOWN)
     found = samples(desk.metrics)
     assert (found["retries_total"], found["drift_total{cause=re-registered}"]) == (1, 1)
+    assert found["not_ready_changes_total{to=DOWN}"] == 1
 
 
 async def test_a_replica_that_does_not_lead_any_more_falls_silent(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:

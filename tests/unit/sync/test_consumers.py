@@ -70,6 +70,63 @@ async def test_a_new_consumer_turns_every_such_pod_down_and_three_quiet_rounds_t
     await world.pass_time(70)
     assert world.status(instance) == "OUTOFSERVICE"
     assert world.redundant() == []
+    assert world.not_ready == ["DOWN", "OUTOFSERVICE"]
+
+
+EXPLICIT = ASKED | {"not-ready-status": "OUTOFSERVICE"}
+
+
+def warnings(world: World) -> list[str]:
+    """What was said of harmful statuses."""
+    return [outcome.message for outcome in world.outcomes if outcome.kind is OutcomeKind.HARMFUL]
+
+
+@pytest.mark.parametrize("wait", [0, 40], ids=["as soon as it is known", "when it is written"])
+@on_virtual_time
+async def test_whoever_insists_on_a_harmful_status_is_told_once(wait: float) -> None:
+    world = World()
+    other_service(world, **CHASSIS_3)
+    world.register()
+    world.see(EXPLICIT, ready="True", ready_since=5)
+    await world.pass_time(wait)
+    world.see(EXPLICIT, **LOST)
+    await world.pass_time(200)
+    [message] = warnings(world)
+    assert "service web" in message
+    assert "take `auto` or DOWN" in message
+    world.see(EXPLICIT, ready="True", ready_since=300)
+    await world.pass_time()
+    world.see(EXPLICIT, ready="False", ready_since=310)
+    await world.pass_time()
+    assert len(warnings(world)) == 2, "it was done again"
+
+
+@pytest.mark.parametrize(
+    ("annotations", "framework"),
+    [(ASKED, CHASSIS_3), (ASKED | {"not-ready-status": "DOWN"}, CHASSIS_3), (EXPLICIT, {})],
+    ids=["auto", "DOWN", "no Java Chassis 3"],
+)
+@on_virtual_time
+async def test_a_status_that_does_no_harm_earns_no_warning(annotations: dict[str, str], framework: dict[str, str]) -> None:
+    world = World()
+    other_service(world, **framework)
+    world.register()
+    world.see(annotations, **LOST)
+    await world.pass_time(100)
+    assert warnings(world) == []
+
+
+@on_virtual_time
+async def test_a_service_that_starts_on_java_chassis_3_later_makes_an_explicit_status_worth_a_warning() -> None:
+    world = World()
+    world.register()
+    world.see(EXPLICIT, **LOST)
+    await world.pass_time(40)
+    assert warnings(world) == []
+    other_service(world, **CHASSIS_3)
+    await world.pass_time(40)
+    assert len(warnings(world)) == 1
+    assert world.written() == ["OUTOFSERVICE"], "it is written as asked"
 
 
 @on_virtual_time

@@ -227,18 +227,49 @@ async def test_a_failure_is_told_once_and_its_end_too(error: RegistryError, kind
 
 
 @on_virtual_time
-async def test_retries_back_off_to_half_a_minute() -> None:
+async def test_a_pod_that_fails_alone_is_tried_about_once_a_second() -> None:
     world = World()
     world.register()
     world.see()
     await world.pass_time()
-    world.registry.failure = BUSY
-    world.see(deleting=True)
-    await world.pass_time(60)
-    in_the_first_minute = world.registry.calls.count("write-status")
+    world.registry.fails = lambda what: BUSY if what == "write-status" else None
+    world.see(ready="False", ready_since=30)
     await world.pass_time(600)
-    assert in_the_first_minute < 25
-    assert 600 / 30 / 2 < world.registry.calls.count("write-status") - in_the_first_minute < 600 / 30 * 4
+    assert 400 < world.registry.calls.count("write-status") < 900
+
+
+@pytest.mark.parametrize("pods", [10, 100, 1000])
+@on_virtual_time
+async def test_retries_of_all_failing_pods_together_stay_few(pods: int) -> None:
+    world = World()
+    for number in range(pods):
+        address = f"10.244.{number // 250}.{number % 250}"
+        world.register(host=f"cart-{number}", ip=address)
+        world.see(uid=f"uid-{number}", name=f"cart-{number}", ip=address)
+    await world.pass_time()
+    world.registry.fails = lambda what: BUSY if what == "write-status" else None
+    for number in range(pods):
+        address = f"10.244.{number // 250}.{number % 250}"
+        world.see(uid=f"uid-{number}", name=f"cart-{number}", ip=address, ready="False", ready_since=30)
+    await world.pass_time(120)
+    before = world.registry.calls.count("write-status")
+    await world.pass_time(120)
+    assert world.registry.calls.count("write-status") - before <= 20 * 120 + 1
+
+
+@on_virtual_time
+async def test_what_failed_is_tried_at_once_when_the_registry_is_known_to_work_again() -> None:
+    world = World()
+    instance = world.register()
+    world.see()
+    await world.pass_time()
+    world.registry.fails = lambda what: BUSY if what == "write-status" else None
+    world.see(ready="False", ready_since=30)
+    await world.pass_time(60)
+    world.registry.fails = None
+    world.registry.available()
+    await world.pass_time()
+    assert world.status(instance) == "OUTOFSERVICE"
 
 
 @on_virtual_time
