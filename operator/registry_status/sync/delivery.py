@@ -18,6 +18,7 @@ from registry_status.registry.base import (
     TransientError,
     UnavailableError,
 )
+from registry_status.sync.budget import Budget
 from registry_status.sync.clock import loop_time
 from registry_status.sync.consumers import Consumers
 from registry_status.sync.desired import PodRecord, PodRecords
@@ -72,26 +73,6 @@ class Reporter(Protocol):
         ...
 
 
-class RetryBudget:
-    """Bounds how often failed deliveries are tried again, all pods together; first attempts cost nothing."""
-
-    def __init__(self, rate: float = 20.0, burst: float = 40.0) -> None:
-        self._rate = rate
-        self._burst = burst
-        self._tokens = burst
-        self._at = float("-inf")
-
-    def take(self, now: float) -> float:
-        """Take a place in the row: the seconds until its turn."""
-        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
-        self._at = now
-        self._tokens -= 1
-        if self._tokens >= 0:
-            return 0.0
-        self._tokens = max(self._tokens, -100 * self._burst)
-        return -self._tokens / self._rate
-
-
 @dataclass(frozen=True, slots=True)
 class Timing:
     """The settings that govern waits, in seconds."""
@@ -131,7 +112,7 @@ class Delivery:
         self._trust_ids = trust_ids
         self._chance = chance
         self._wall_clock = wall_clock
-        self._retries = RetryBudget()
+        self._retries = Budget()
         self._waiting: set[str] = set()
         """Pods whose last attempt the registry failed: they begin anew as soon as it is known to work again."""
         registry.on_available(self._begin_anew)
@@ -286,15 +267,16 @@ class Delivery:
             age=loop_time() - record.life_since,
             gone=desired.ended,
             earlier=record.earlier,
-            predecessors=frozenset(self._predecessor_ips(desired.target)),
+            predecessors=frozenset(self._predecessor_ips(desired.target, desired.pod.namespace)),
             trust_ids=self._trust_ids,
         )
         return match(desired.target, desired.evidence, instances, around)
 
-    def _predecessor_ips(self, target: Target) -> Iterator[str]:
+    def _predecessor_ips(self, target: Target, namespace: str) -> Iterator[str]:
+        """A pod may follow those of its own namespace only: whoever may not touch them may not take what is theirs."""
         if target.instance_id is not None:
             for held in self.instances.with_id(target.tenant, target.instance_id):
-                yield from held.ips
+                yield from (ip for there, ip in held.ips if there == namespace)
 
     def _refresh(self, record: PodRecord, listing: Listing) -> None:
         """Look what became of the instances that the pod holds, without matching anew."""

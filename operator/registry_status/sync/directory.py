@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from registry_status.model import ServiceName, Target, Tenant
 from registry_status.registry.base import Instance, NotFoundError, Registry, Service
+from registry_status.sync.budget import Budget
 from registry_status.sync.clock import loop_time
 from registry_status.sync.fresh import Fresh, Reading
 
@@ -13,6 +14,9 @@ VERSION_AGE = 10.0
 """Seconds for which the id that a version was found under is good."""
 SERVICES_AGE = 0.9
 """Seconds for which a list of services, or "no such service", is good: an SDK may register one at any moment."""
+
+AGAIN_RATE, AGAIN_BURST = 50.0, 100.0
+"""How often services and versions that had nothing to show are asked for again: so many a second, and so many at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,7 @@ class Directory:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
+        self._again = Budget(AGAIN_RATE, AGAIN_BURST)
         self._instances: Fresh[tuple[Tenant, str], Sequence[Instance]] = Fresh(self._list_instances)
         self._services: Fresh[Tenant, Sequence[Service]] = Fresh(registry.list_services)
         self._versions: Fresh[tuple[Tenant, ServiceName], str | None] = Fresh(self._find_version)
@@ -73,6 +78,7 @@ class Directory:
 
     async def _list_instances(self, key: tuple[Tenant, str]) -> Sequence[Instance]:
         """A service that is not there has no instances: its first one creates it."""
+        await self._wait_for_turn(self._instances.last(key))
         try:
             return await self._registry.list_instances(*key)
         except NotFoundError:
@@ -80,7 +86,13 @@ class Directory:
 
     async def _find_version(self, key: tuple[Tenant, ServiceName]) -> str | None:
         tenant, service = key
+        await self._wait_for_turn(self._versions.last(key))
         return await self._registry.find_service(tenant, service, service.version or "")
+
+    async def _wait_for_turn(self, last: Reading[Sequence[Instance]] | Reading[str | None] | None) -> None:
+        """Asking again for what was not there has a budget: pods may name a thousand services that do not exist."""
+        if last is not None and not last.value:
+            await asyncio.sleep(self._again.take(loop_time()))
 
 
 def _bears(found: Service, wanted: ServiceName) -> bool:

@@ -45,6 +45,10 @@ class Fresh(Generic[Key, Value]):
                 return await asyncio.shield(task)
             await asyncio.wait([task])
 
+    def last(self, key: Key) -> Reading[Value] | None:
+        """The newest answer, however old it is."""
+        return self._last.get(key)
+
     async def aclose(self) -> None:
         """End the reads under way."""
         tasks = [task for _, task in self._under_way.values()]

@@ -31,8 +31,8 @@ class Held:
     owner: str | None = None
     """The uid of the pod whose status counts."""
     claimants: set[str] = field(default_factory=set)
-    ips: set[str] = field(default_factory=set)
-    """Of every pod of this cluster that has claimed it: registering a live id again keeps old endpoints."""
+    ips: set[tuple[str, str]] = field(default_factory=set)
+    """Namespace and IP of every pod of this cluster that has claimed it: registering a live id again keeps old endpoints."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def judges(self, asked_at: float) -> bool:
@@ -79,7 +79,7 @@ class Instances:
         """Claim an instance for a pod; `rivals` are its other claimants as they are now. Look at `owner` for the verdict."""
         held = self._held.get(key) or self._add(Held(key))
         held.claimants.add(pod.pod.uid)
-        held.ips.update(pod.evidence.ips if pod.evidence else ())
+        held.ips.update((pod.pod.namespace, ip) for ip in (pod.evidence.ips if pod.evidence else ()))
         held.owner = max((pod, *rivals), key=_strength).pod.uid
         return held
 

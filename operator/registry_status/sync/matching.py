@@ -82,7 +82,7 @@ def match(
     around = around or Circumstances()
     if target.instance_id is not None or target.pending:
         return _by_id(target, pod, instances, around)
-    graded = [(_grade(target.match, pod, found), found) for found in instances]
+    graded = [(_grade(target.match, pod, found, around), found) for found in instances]
     graded = [(grade, found) for grade, found in graded if grade and not _is_ghost(grade, pod, found, around)]
     if around.gone:
         graded = [(grade, found) for grade, found in graded if _is_surely(pod, found)]
@@ -92,6 +92,48 @@ def match(
     return _lives(best, pod, [found for grade, found in graded if grade == best], around)
 
 
+@dataclass(frozen=True, slots=True)
+class Signs:
+    """What ties one instance to a pod, or speaks against it, for people; None where one of the two does not say."""
+
+    pod_uid: bool | None
+    endpoint: bool | None
+    host_name: bool | None
+    pod_name: bool | None
+    grade: Grade
+    """The strongest that counts under the pod's `match`."""
+    ghost: bool
+    """It was registered before the pod was started, so it is taken for another pod's."""
+
+
+def signs(target: Target, pod: Evidence, found: Instance, around: Circumstances) -> Signs:
+    """Tell what `match` sees of one instance."""
+    by_id = target.instance_id is not None or target.pending
+    grade = _grade(MatchMode.AUTO if by_id else target.match, pod, found, around.predecessors)
+    uid = found.properties.get("podUid")
+    return Signs(
+        pod_uid=uid == pod.uid if uid else None,
+        endpoint=_endpoint_agrees(pod, found),
+        host_name=_host_agrees(pod, found),
+        pod_name=_pod_name_agrees(pod, found),
+        grade=grade,
+        ghost=not by_id and bool(grade) and _is_ghost(grade, pod, found, around),
+    )
+
+
+def names_of_instance(found: Instance) -> frozenset[str]:
+    """Everything by which an instance can be tied to a pod: `match` takes none that shares nothing with `names_of_pod`."""
+    own = (found.instance_id, found.host_name, _spelled(found.host_name))
+    told = (found.properties.get("podUid", ""), found.properties.get("podName", ""))
+    return frozenset(name for name in (*own, *told, *_hosts(found)) if name)
+
+
+def names_of_pod(target: Target, pod: Evidence) -> frozenset[str]:
+    """Everything by which an instance can be tied to this pod."""
+    own = (pod.uid, pod.name, target.instance_id or "", *pod.hostnames)
+    return frozenset(name for name in (*own, *map(_spelled, pod.ips)) if name)
+
+
 def _by_id(
     target: Target, pod: Evidence, instances: Sequence[Instance], around: Circumstances
 ) -> Matched | Refused | NoneFound:
@@ -99,7 +141,7 @@ def _by_id(
     named = [found for found in named if not around.gone or _is_surely(pod, found)]
     if not named:
         return NoneFound()
-    mine = [found for found in named if around.trust_ids or _grade(MatchMode.AUTO, pod, found, around.predecessors)]
+    mine = [found for found in named if around.trust_ids or _grade(MatchMode.AUTO, pod, found, around)]
     if mine:  # several, if a service's versions all hold the id: what ran before a new version took it
         newest, *older = _newest_first(mine)
         return Matched(current=newest, older=tuple(older))
@@ -110,7 +152,7 @@ def _by_id(
     )
 
 
-def _grade(mode: MatchMode, pod: Evidence, found: Instance, predecessors: frozenset[str] = frozenset()) -> Grade:
+def _grade(mode: MatchMode, pod: Evidence, found: Instance, around: Circumstances) -> Grade:
     """The strongest evidence that this instance is the pod's; NONE where anything speaks against it."""
     uid = found.properties.get("podUid")
     if uid and uid != pod.uid:
@@ -118,16 +160,18 @@ def _grade(mode: MatchMode, pod: Evidence, found: Instance, predecessors: frozen
     if uid and mode in (MatchMode.AUTO, MatchMode.PROPERTY):
         return Grade.POD_UID
     endpoint, host, name = _endpoint_agrees(pod, found), _host_agrees(pod, found), _pod_name_agrees(pod, found)
+    # Names are whatever a pod's author writes, its IP is not: a name takes no instance that may be somebody else's.
+    names_count = (pod.ips and endpoint is not False) or around.trust_ids
     match mode:
         case MatchMode.PROPERTY:
-            return Grade.POD_NAME if name else Grade.NONE
+            return Grade.POD_NAME if name and names_count else Grade.NONE
         case MatchMode.ENDPOINT:
             return Grade.ENDPOINT if endpoint else Grade.NONE
         case MatchMode.HOSTNAME:
-            return Grade.HOST_NAME if host else Grade.NONE
-    if endpoint is False and _hosts(found).intersection(map(_spelled, predecessors)):
+            return Grade.HOST_NAME if host and names_count else Grade.NONE
+    if endpoint is False and _hosts(found).intersection(map(_spelled, around.predecessors)):
         endpoint = None
-    if False in (endpoint, host, name):
+    if False in (endpoint, host, name) or not (pod.ips or around.trust_ids):
         return Grade.NONE
     return Grade.ENDPOINT if endpoint else Grade.HOST_NAME if host else Grade.POD_NAME if name else Grade.NONE
 

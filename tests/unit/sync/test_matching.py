@@ -108,12 +108,12 @@ def test_one_piece_of_evidence_counts_in_its_own_mode_and_in_auto(
 SAYS_ALL: dict[str, Any] = {"endpoints": HERE, "host": "cart-1", "pod_name": "cart-1"}
 CONTRADICTIONS: list[tuple[str, dict[str, Any], set[MatchMode]]] = [
     ("all agree", {}, {AUTO, ENDPOINT, HOSTNAME, PROPERTY}),
-    ("another IP, as of another cluster's pod with this name", {"endpoints": ELSEWHERE}, {HOSTNAME, PROPERTY}),
+    ("another IP, as of another cluster's pod with this name", {"endpoints": ELSEWHERE}, set()),
     ("another host name, as of a pod of another cluster's network", {"host": "wagon-7"}, {ENDPOINT, PROPERTY}),
     ("another pod's name", {"pod_name": "wagon-7"}, {ENDPOINT, HOSTNAME}),
     ("another uid, all else the same", {"uid": "uid-2"}, set()),
     ("the uid, all else another's", {"uid": "uid-1", "endpoints": ELSEWHERE, "host": "x", "pod_name": "x"}, {AUTO, PROPERTY}),
-    ("a name elsewhere", {"endpoints": ELSEWHERE, "pod_name": ""}, {HOSTNAME}),
+    ("a name elsewhere", {"endpoints": ELSEWHERE, "pod_name": ""}, set()),
     ("an IP of another host", {"host": "wagon-7", "pod_name": ""}, {ENDPOINT}),
     ("neither IP nor host", {"endpoints": ELSEWHERE, "host": "wagon-7", "pod_name": ""}, set()),
 ]
@@ -125,6 +125,20 @@ def test_what_speaks_against_an_instance_wins_unless_the_mode_passes_over_it(
     said: dict[str, Any], modes: set[MatchMode], mode: MatchMode
 ) -> None:
     assert verdict(instance(**SAYS_ALL | said), mode=mode) == (TAKEN if mode in modes else NOTHING)
+
+
+@pytest.mark.parametrize("mode", [HOSTNAME, PROPERTY])
+def test_where_authors_are_trusted_a_name_counts_beside_an_endpoint_behind_a_nat(mode: MatchMode) -> None:
+    behind_nat = instance(**SAYS_ALL | {"endpoints": ELSEWHERE})
+    assert verdict(behind_nat, mode=mode, trust_ids=True) == TAKEN
+
+
+@pytest.mark.parametrize("mode", [AUTO, HOSTNAME, PROPERTY])
+@pytest.mark.parametrize("endpoints", [HERE, ()])
+def test_a_pod_without_an_ip_has_no_instance_by_its_names(mode: MatchMode, endpoints: tuple[str, ...]) -> None:
+    assert (
+        verdict(instance(host="cart-1", pod_name="cart-1", endpoints=endpoints), mode=mode, of=replace(POD, ips=())) == NOTHING
+    )
 
 
 @pytest.mark.parametrize("mode", MatchMode)
@@ -188,9 +202,10 @@ def test_an_endpoint_that_cannot_be_read_says_nothing(endpoint: str) -> None:
     assert verdict(instance(endpoints=(endpoint,), host="cart-1"), mode=ENDPOINT) == NOTHING
 
 
-def test_a_pod_without_an_ip_is_matched_by_what_else_there_is() -> None:
-    assert verdict(instance(**SAYS_ALL), of=replace(POD, ips=())) == TAKEN
-    assert verdict(instance(endpoints=HERE), of=replace(POD, ips=())) == NOTHING
+def test_a_pod_without_an_ip_is_matched_by_its_uid_only() -> None:
+    assert verdict(instance(**SAYS_ALL), of=replace(POD, ips=())) == NOTHING
+    assert verdict(instance(**SAYS_ALL | {"uid": "uid-1"}), of=replace(POD, ips=())) == TAKEN
+    assert verdict(instance(**SAYS_ALL), of=replace(POD, ips=()), trust_ids=True) == TAKEN
 
 
 # --- the host's network -------------------------------------------------------------------------
@@ -451,13 +466,15 @@ AROUND = [Circumstances(age=age, gone=gone) for age in (0.0, 50.0, 500.0) for go
 
 
 def is_contradicted(found: Instance, mode: MatchMode, of: Evidence) -> bool:
-    """Another's uid; or both place and host are others', and nothing that the mode looks at says otherwise."""
+    """Another's uid; or another's place, or a pod without one, and no uid that says otherwise."""
     uid = found.properties.get("podUid")
     if uid == "uid-2":
         return True
+    if not of.ips and uid != "uid-1":
+        return True
     elsewhere = bool(of.ips) and found.endpoints != () and set(found.endpoints) <= set(ELSEWHERE)
     other_host = found.host_name not in ("", "cart-1", *of.ips)
-    return elsewhere and other_host and mode is not PROPERTY and not (mode is AUTO and uid == "uid-1")
+    return elsewhere and (other_host or mode is not ENDPOINT) and not (mode in (AUTO, PROPERTY) and uid == "uid-1")
 
 
 def taken(result: Matched | Refused | NoneFound) -> tuple[Instance, ...]:
