@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lint format unit charts integration e2e chaos test bench packages cluster-up cluster-down requirements
+.PHONY: help setup demo lint format unit charts integration e2e chaos soak test bench packages cluster-up cluster-down requirements
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -53,8 +53,14 @@ integration: setup ## The operator against a real kube-apiserver
 e2e: setup packages ## The built image, helm-installed, with real pods on a real kubelet
 	$(BIN)/pytest tests/e2e
 
+chaos: setup ## Every fault in its long form, with a thousand pods; about 25 minutes
+	CHAOS=long $(BIN)/pytest tests/chaos --deselect tests/chaos/test_soak.py
+
+soak: setup ## Ten minutes of changes and small faults: nothing may grow
+	CHAOS=long $(BIN)/pytest tests/chaos/test_soak.py
+
 test: setup packages ## Every level that this machine can run; E2E=required makes one that cannot an error
-	$(BIN)/pytest tests/unit tests/docs tests/charts tests/integration tests/e2e
+	$(BIN)/pytest tests/unit tests/docs tests/charts tests/integration tests/chaos tests/e2e
 
 bench: setup ## Measure the operator against the Go yardstick in ../shared/bench, one table
 	$(BIN)/python -m bench.run

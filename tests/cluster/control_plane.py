@@ -4,6 +4,7 @@ No controller runs here: pods stay as they are written, namespaces are never fin
 themselves (and so pods do not need one). As many as you like may run at once; all of it ends with the process that started it.
 """
 
+import base64
 import json
 import secrets
 import shutil
@@ -137,6 +138,14 @@ class ControlPlane:
         """As a rollout: watches are closed in good order."""
         self.apiserver.stop()
 
+    def compact(self) -> None:
+        """Make etcd forget all history: whoever watches from an older version has to list anew."""
+        with httpx.Client(base_url=self._etcd_url, timeout=10, trust_env=False) as etcd:
+            key = base64.b64encode(b"/").decode()
+            found = etcd.post("/v3/kv/range", json={"key": key, "limit": 1}).raise_for_status().json()
+            wanted = {"revision": found["header"]["revision"], "physical": True}
+            etcd.post("/v3/kv/compaction", json=wanted).raise_for_status()
+
     def wait_ready(self, timeout: float = 60) -> None:
         with self.kube.http(timeout=5) as http:
             wait_for(lambda: self._ready(http), timeout, f"kube-apiserver (log: {self.apiserver.log})")
@@ -183,6 +192,7 @@ class ControlPlane:
         tokens = self.folder / "tokens.csv"
         tokens.write_text("".join(self._token_lines()))
         etcd_port = free_port()
+        self._etcd_url = f"http://127.0.0.1:{etcd_port}"
         etcd = etcd_command(tools.program("etcd"), self.folder / "etcd", etcd_port, free_port())
         command = apiserver_command(
             tools.program("kube-apiserver"),

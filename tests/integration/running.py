@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,12 +44,14 @@ def registry(port: int = 0, **options: Any) -> Iterator[tuple[DevServer, str]]:
 class Operator:
     """One run of `registry-status run`."""
 
-    def __init__(self, kubeconfig: Path, url: str, folder: Path, *flags: str) -> None:
+    def __init__(
+        self, kubeconfig: Path, url: str, folder: Path, *flags: str, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.listen = f"127.0.0.1:{free_port()}"
         self.log = folder / f"operator-{self.listen.rpartition(':')[2]}.log"
         command = [CLI, "run", "--kubeconfig", kubeconfig, "--registry-address", url, "--listen", self.listen, *flags]
         with self.log.open("w") as log:
-            self.process = subprocess.Popen(command, stderr=log, stdout=log, env=_environment())
+            self.process = subprocess.Popen(command, stderr=log, stdout=log, env=_environment() | dict(environment or {}))
 
     def wait_ready(self, timeout: float = 20) -> None:
         """Wait until it has listed the pods and watches them."""

@@ -13,13 +13,17 @@ import httpx
 import kopf
 import pytest
 
+from registry_status.cluster import frames
 from registry_status.cluster.access import load_access
 from registry_status.cluster.api import ApiServer, Permission, missing_permissions, server_version
-from registry_status.cluster.lines import ITEM, LIST_HEAD, NEXT_ITEM, POD, WatchFault
+from registry_status.cluster.frames import WatchFrames
+from registry_status.cluster.lines import ITEM, LIST_HEAD, NEXT_ITEM, POD, Known, WatchFault
+from registry_status.cluster.protobuf import decode_object
 from registry_status.cluster.read import list_pod_uids, list_pods, read_pod
 from registry_status.cluster.watch import run_pod_watch
 from registry_status.config import Settings
 from registry_status.pods.handlers import register
+from registry_status.pods.observation import observe
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.kube import Kube
 
@@ -167,6 +171,76 @@ def test_a_page_is_written_as_expected(cluster: Cluster, namespace: str, varied:
     assert head is not None
     assert ITEM.match(body, head.end()) is not None
     assert body.count(NEXT_ITEM) == len(varied) - 1
+
+
+EVERYTHING: dict[str, Any] = {
+    "metadata": {"name": "everything", "annotations": {**OURS, "empty": "", "ümlaut": "ä\n€"}, "labels": {"app": "orders"}},
+    "spec": {
+        "nodeName": "node-1", "hostNetwork": True, "hostname": "orders-0",
+        "readinessGates": [{"conditionType": "registry-status.io/registered"}],
+        "initContainers": [{"name": "init", "image": "none"}, {"name": "side", "image": "none", "restartPolicy": "Always"}],
+        "containers": [
+            {"name": "main", "image": "none", "ports": [{"containerPort": 8080}, {"containerPort": 65535, "protocol": "UDP"}]},
+            {"name": "other", "image": "none"},
+        ],
+    },
+}  # fmt: skip
+ENDED = {"exitCode": 137, "reason": "Error", "startedAt": "2026-01-05T10:00:02Z", "finishedAt": "2026-01-05T10:01:00Z"}
+STATUS: dict[str, Any] = {
+    "phase": "Running", "startTime": "2026-01-05T10:00:00Z",
+    "podIP": "10.1.2.3", "podIPs": [{"ip": "10.1.2.3"}, {"ip": "fd00::7"}],
+    "conditions": [
+        {"type": "Ready", "status": "False", "reason": "ContainersNotReady", "lastTransitionTime": "2026-01-05T10:00:05Z"},
+        {"type": "PodScheduled", "status": "True", "lastTransitionTime": None},
+    ],
+    "containerStatuses": [
+        {
+            "name": "main", "ready": False, "started": False, "restartCount": 3, "image": "none", "imageID": "",
+            "containerID": "containerd://1", "state": {"running": {"startedAt": "2026-01-05T10:02:00Z"}},
+            "lastState": {"terminated": ENDED},
+        },
+        {
+            "name": "other", "ready": True, "restartCount": 0, "image": "none", "imageID": "",
+            "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}},
+        },
+    ],
+    "initContainerStatuses": [
+        {
+            "name": "side", "ready": True, "started": True, "restartCount": 0, "image": "none", "imageID": "",
+            "state": {"terminated": ENDED},
+        },
+    ],
+}  # fmt: skip
+
+
+def test_a_pod_in_protobuf_says_what_it_says_in_json(cluster: Cluster, namespace: str, varied: dict[str, str]) -> None:
+    cluster.http.post(f"/api/v1/namespaces/{namespace}/pods", json=EVERYTHING).raise_for_status()
+    cluster.patch(namespace, "everything", {"status": STATUS}, "/status")
+    query = "watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true&timeoutSeconds=1"
+    path = f"/api/v1/namespaces/{namespace}/pods?{query}"
+    answer = cluster.http.get(path, headers={"Accept": frames.ACCEPT})
+    assert answer.headers["content-type"].startswith(frames.CONTENT_TYPE)
+    stream = WatchFrames(prefix=b"registry-status.io/", known=Known(varied.values()), listing=True, now=0.0)
+    binary = [json.loads(line) for line in stream.feed(answer.content, 0.0).splitlines()]
+    text = [json.loads(line) for line in cluster.http.get(path).content.splitlines()]
+    assert len(binary) == len(text) == len(varied) + 2
+    for ours, theirs in zip(binary[:-1], text[:-1], strict=True):
+        assert ours["type"] == theirs["type"]
+        assert observe(ours["object"]) == observe(theirs["object"])
+        assert [ours["object"][key] for key in ("kind", "apiVersion")] == ["Pod", "v1"]
+        for name in ("resourceVersion", "labels"):
+            assert ours["object"]["metadata"].get(name) == theirs["object"]["metadata"].get(name)
+    assert binary[-1]["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
+    assert stream.listed == {*varied.values(), binary[-2]["object"]["metadata"]["uid"]} | stream.listed
+
+
+def test_a_refusal_in_protobuf_says_what_it_says_in_json(cluster: Cluster) -> None:
+    path = "/api/v1/namespaces/default/pods?watch=true&resourceVersion=nonsense"
+    refusals = [cluster.http.get(path, headers={"Accept": accept}) for accept in (frames.ACCEPT, "application/json")]
+    binary, text = decode_object(refusals[0].content), refusals[1].json()
+    assert {key: binary.get(key) for key in ("kind", "status", "message", "reason", "code")} == {
+        key: text.get(key) for key in ("kind", "status", "message", "reason", "code")
+    }
 
 
 # --- the watch -------------------------------------------------------------------------------------

@@ -102,11 +102,12 @@ class Known:
         self._passed &= uids
 
 
-class WatchLines:
+class WatchStream:
     """What arrives in one watch stream, and what kopf is given of it.
 
-    `feed` takes bytes as they come and `finish` ends the stream; both return whole lines for kopf. Once `fault` is set the
-    stream is over, and its last line was `EXPIRED`, on which kopf lists anew.
+    `feed` takes bytes as they come and `finish` ends the stream; both return whole lines of JSON for kopf. Once `fault` is set
+    the stream is over, and its last line was `EXPIRED`, on which kopf lists anew. How the bytes are cut into events is the
+    business of a subclass: `WatchLines` for JSON, `frames.WatchFrames` for protobuf.
     """
 
     def __init__(self, *, prefix: bytes, known: Known, listing: bool, now: float, filtering: bool = True) -> None:
@@ -117,12 +118,103 @@ class WatchLines:
         """Whether the list within the stream is still arriving."""
         self.fault: WatchFault | None = None
         self.detail = ""
-        self._needle = b'"' + prefix
-        self._known = known
-        self._filtering = filtering
+        self.prefix = prefix
+        self.known = known
+        self.filtering = filtering
         self._rest: list[bytes] = []
         self._rest_size = 0
         self._spoke_at = now
+
+    def feed(self, data: bytes, now: float) -> bytes:
+        """Take bytes, cut anywhere; return what kopf must see of the events that they complete."""
+        raise NotImplementedError
+
+    def finish(self) -> bytes:
+        """End the stream. An event that lacks its end is dropped: the server sends it again."""
+        if self.fault is None and self.in_list:
+            return self.fail(WatchFault.INITIAL_CUT, "the stream ended within its list")
+        return b""
+
+    # What subclasses need.
+
+    def keep_rest(self, data: bytes) -> bytes:
+        """Keep the beginning of an event until its end has come."""
+        if self.fault is not None or not data:
+            return b""
+        self._rest.append(data)
+        self._rest_size += len(data)
+        if self._rest_size > LONGEST_LINE:
+            self.take_rest()
+            return self.fail(WatchFault.MALFORMED, f"an event of more than {LONGEST_LINE} bytes")
+        return b""
+
+    def take_rest(self) -> list[bytes]:
+        """Take what was kept."""
+        rest, self._rest, self._rest_size = self._rest, [], 0
+        return rest
+
+    def passed(self, uid: str, *, deleted: bool) -> None:
+        """Note that a pod's event is passed on."""
+        if deleted:
+            self.known.discard(uid)
+            return
+        self.known.add(uid)
+        if self.in_list:
+            self.listed.add(uid)
+
+    def silent_too_long(self, now: float, *, spoken: bool) -> bool:
+        """Whether kopf has to be told that the stream lives although there was nothing for it."""
+        limit = SIGN_OF_LIFE_EVERY if self.in_list else BOOKMARK_EVERY
+        due = not spoken and now - self._spoke_at >= limit
+        if spoken or due:
+            self._spoke_at = now
+        return due
+
+    def judge(self, kind: object, body: object) -> str | None:
+        """Judge an event that was parsed: the uid if it is a pod's, and empty for a bookmark that is to be passed on.
+
+        None: it is to be dropped, or `fault` is set.
+        """
+        if not isinstance(body, dict):
+            self.fail(WatchFault.MALFORMED, "an event without an object")
+            return None
+        if kind == "ERROR":
+            code = body.get("code")
+            fault = WatchFault.EXPIRED if code == GONE else WatchFault.STREAM_ERROR
+            self.fail(fault, f"{code}: {body.get('message', '')}")
+            return None
+        metadata = body.get("metadata")
+        if not isinstance(metadata, dict):
+            self.fail(WatchFault.MALFORMED, "an object without metadata")
+            return None
+        if kind == "BOOKMARK":
+            return "" if self._passes_bookmark(metadata) else None
+        if kind not in ("ADDED", "MODIFIED", "DELETED"):
+            return None
+        uid = metadata.get("uid")
+        if isinstance(uid, str) and uid:
+            return uid
+        self.fail(WatchFault.MALFORMED, "a pod without a uid")
+        return None
+
+    def _passes_bookmark(self, metadata: dict[str, object]) -> bool:
+        """Within the list only the one that ends it passes: kopf takes the first one for that."""
+        if self.in_list:
+            annotations = metadata.get("annotations")
+            if not isinstance(annotations, dict) or annotations.get(LIST_ENDS) != "true":
+                return False
+            self.in_list = False
+            self.known.keep_only(self.listed)
+        return True
+
+    def fail(self, fault: WatchFault, detail: str) -> bytes:
+        """End the stream; returns the line on which kopf lists anew."""
+        self.fault, self.detail = fault, detail
+        return EXPIRED
+
+
+class WatchLines(WatchStream):
+    """A watch stream of JSON, one event a line."""
 
     def feed(self, data: bytes, now: float) -> bytes:
         """Take bytes, cut anywhere; return the lines among them that kopf must see."""
@@ -130,53 +222,32 @@ class WatchLines:
             return b""
         end = data.rfind(b"\n") + 1
         if not end:
-            return self._keep_rest(data)
-        kept = self._sift(b"".join((*self._take_rest(), data[:end])), now)
-        return kept + self._keep_rest(data[end:])
-
-    def finish(self) -> bytes:
-        """End the stream. A line that lacks its end is dropped: the server sends it again."""
-        if self.fault is None and self.in_list:
-            return self._fail(WatchFault.INITIAL_CUT, "the stream ended within its list")
-        return b""
-
-    def _keep_rest(self, data: bytes) -> bytes:
-        if self.fault is not None or not data:
-            return b""
-        self._rest.append(data)
-        self._rest_size += len(data)
-        if self._rest_size > LONGEST_LINE:
-            self._take_rest()
-            return self._fail(WatchFault.MALFORMED, f"a line of more than {LONGEST_LINE} bytes")
-        return b""
-
-    def _take_rest(self) -> list[bytes]:
-        rest, self._rest, self._rest_size = self._rest, [], 0
-        return rest
+            return self.keep_rest(data)
+        kept = self._sift(b"".join((*self.take_rest(), data[:end])), now)
+        return kept + self.keep_rest(data[end:])
 
     def _sift(self, data: bytes, now: float) -> bytes:
         """Judge each line of the data. Hot: for most lines this is one regex match and one set look-up."""
+        needle = b'"' + self.prefix
         kept: list[bytes] = []
         dropped: re.Match[bytes] | None = None
-        hit = data.find(self._needle)
+        hit = data.find(needle)
         start = 0
         while start < len(data) and self.fault is None:
             stop = data.index(b"\n", start) + 1
             if 0 <= hit < start:
-                hit = data.find(self._needle, start)
+                hit = data.find(needle, start)
             pod = POD.match(data, start, stop)
             if pod is None:
                 kept.append(self._unusual(data[start:stop]))
-            elif start <= hit < stop or not self._filtering or pod["uid"].decode() in self._known:
+            elif start <= hit < stop or not self.filtering or pod["uid"].decode() in self.known:
                 kept.append(self._pass(data[start:stop], pod["uid"].decode(), deleted=pod["type"] == b"DELETED"))
                 dropped = None
             else:
                 dropped = pod
             start = stop
-        if any(kept):
-            self._spoke_at = now
-        elif dropped is not None:
-            kept.append(self._speak(dropped, now))
+        if self.silent_too_long(now, spoken=any(kept)) and dropped is not None:
+            kept.append(self._speak(dropped))
         return b"".join(kept)
 
     def _pass(self, line: bytes, uid: str, *, deleted: bool) -> bytes:
@@ -186,72 +257,27 @@ class WatchLines:
         kopf, which `watch` sees to.
         """
         if not _looks_whole(line) and _parse(line) is None:
-            return self._fail(WatchFault.MALFORMED, "a line that is no JSON")
-        if deleted:
-            self._known.discard(uid)
-            return line
-        self._known.add(uid)
-        if self.in_list:
-            self.listed.add(uid)
+            return self.fail(WatchFault.MALFORMED, "a line that is no JSON")
+        self.passed(uid, deleted=deleted)
         return line
 
-    def _speak(self, dropped: re.Match[bytes], now: float) -> bytes:
-        """Now and then, tell kopf how far the stream has come although there was nothing for it.
-
-        Within the list that cannot be a bookmark, on which kopf would take the list as complete; so a pod's line passes.
-        """
-        silence = now - self._spoke_at
-        if self.in_list:
-            if silence < SIGN_OF_LIFE_EVERY:
-                return b""
-            self._spoke_at = now
-            line = dropped.string[dropped.start() : dropped.string.index(b"\n", dropped.start()) + 1]
-            return self._pass(line, dropped["uid"].decode(), deleted=False)
-        if silence < BOOKMARK_EVERY:
-            return b""
-        self._spoke_at = now
-        return bookmark(dropped["version"])
+    def _speak(self, dropped: re.Match[bytes]) -> bytes:
+        """Tell kopf how far the stream has come. Within the list a bookmark would end it for kopf, so a pod's line passes."""
+        if not self.in_list:
+            return bookmark(dropped["version"])
+        line = dropped.string[dropped.start() : dropped.string.index(b"\n", dropped.start()) + 1]
+        return self._pass(line, dropped["uid"].decode(), deleted=False)
 
     def _unusual(self, line: bytes) -> bytes:
         """Judge what is no pod as Go writes it: a bookmark, an error, another server's JSON, or no JSON at all."""
         event = _parse(line)
         if event is None:
-            return b"" if line.isspace() else self._fail(WatchFault.MALFORMED, "a line that is no JSON")
-        kind, body = event.get("type"), event.get("object")
-        if not isinstance(body, dict):
-            return self._fail(WatchFault.MALFORMED, "a line without an object")
-        if kind == "ERROR":
-            return self._error(body)
-        metadata = body.get("metadata")
-        if not isinstance(metadata, dict):
-            return self._fail(WatchFault.MALFORMED, "an object without metadata")
-        if kind == "BOOKMARK":
-            return self._bookmark(line, metadata)
-        if kind not in ("ADDED", "MODIFIED", "DELETED"):
-            return b""
-        uid = metadata.get("uid")
-        if not isinstance(uid, str):
-            return self._fail(WatchFault.MALFORMED, "a pod without a uid")
-        return self._pass(line, uid, deleted=kind == "DELETED")
-
-    def _error(self, status: dict[str, object]) -> bytes:
-        code = status.get("code")
-        fault = WatchFault.EXPIRED if code == GONE else WatchFault.STREAM_ERROR
-        return self._fail(fault, f"{code}: {status.get('message', '')}")
-
-    def _bookmark(self, line: bytes, metadata: dict[str, object]) -> bytes:
-        """Pass a bookmark on, but within the list only the one that ends it: kopf takes the first one for that."""
-        if self.in_list:
-            annotations = metadata.get("annotations")
-            if not isinstance(annotations, dict) or annotations.get(LIST_ENDS) != "true":
-                return b""
-            self.in_list = False
-            self._known.keep_only(self.listed)
-        return line
-
-    def _fail(self, fault: WatchFault, detail: str) -> bytes:
-        self.fault, self.detail = fault, detail
-        return EXPIRED
+            return b"" if line.isspace() else self.fail(WatchFault.MALFORMED, "a line that is no JSON")
+        kind = event.get("type")
+        uid = self.judge(kind, event.get("object"))
+        if uid is None:
+            return EXPIRED if self.fault is not None else b""
+        return self._pass(line, uid, deleted=kind == "DELETED") if uid else line
 
 
 def bookmark(version: bytes) -> bytes:

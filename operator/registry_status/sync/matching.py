@@ -64,7 +64,8 @@ class Circumstances:
     `age`: seconds for which it has watched the container's present life. `predecessors`: IPs of pods of this cluster that
     held the annotated id before, since registering a live id again keeps the endpoints of the one before. `trust_ids`: the
     setting that waives the evidence for annotated ids. `earlier`: ids of instances that were the pod's before its container's
-    last restart, so they are leftovers whatever their times say. `gone`: the pod is gone, so its IP or its name may already be
+    last restart was seen, so no slack is theirs: they are leftovers unless they are younger than the restart, whose news may
+    have come late. `gone`: the pod is gone, so its IP or its name may already be
     another's: endpoint and name must both agree.
     """
 
@@ -109,7 +110,7 @@ class Signs:
 def signs(target: Target, pod: Evidence, found: Instance, around: Circumstances) -> Signs:
     """Tell what `match` sees of one instance."""
     by_id = target.instance_id is not None or target.pending
-    grade = _grade(MatchMode.AUTO if by_id else target.match, pod, found, around.predecessors)
+    grade = _grade(MatchMode.AUTO if by_id else target.match, pod, found, around)
     uid = found.properties.get("podUid")
     return Signs(
         pod_uid=uid == pod.uid if uid else None,
@@ -246,11 +247,10 @@ def _is_current(pod: Evidence, found: Instance, around: Circumstances) -> bool:
     """Made by the main container's present life, as far as times tell."""
     if around.age > found.lease:
         return True
-    if found.instance_id in around.earlier:
-        return False
     if pod.container_started_at is None or found.registered_at is None:
-        return True
-    return found.registered_at >= pod.container_started_at - REGISTRATION_SLACK
+        return found.instance_id not in around.earlier
+    slack = 0.0 if found.instance_id in around.earlier else REGISTRATION_SLACK
+    return found.registered_at >= pod.container_started_at - slack
 
 
 def _lives(grade: Grade, pod: Evidence, mine: list[Instance], around: Circumstances) -> Matched | Refused:

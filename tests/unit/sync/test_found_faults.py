@@ -2,9 +2,12 @@
 
 import asyncio
 
+import pytest
+
 from registry_status.model import OutcomeKind
 from registry_status.sync.delivery import GONE_FOR
 from tests.fed import Fed, raw
+from tests.pods import running
 from tests.world import World, on_virtual_time
 
 
@@ -53,3 +56,26 @@ async def test_a_pod_that_goes_without_ever_having_had_an_instance_has_not_recov
     world.see(deleted=True, deleting=True)
     await world.pass_time(10)
     assert world.kinds() == [OutcomeKind.NOT_FOUND]
+
+
+@pytest.mark.parametrize("seen", ["joined in a comparison", "with the restart before"])
+@on_virtual_time
+async def test_news_of_a_restart_that_come_after_its_instance_was_matched_do_not_make_that_a_leftover(seen: str) -> None:
+    world = World()
+    old = world.register()
+    world.see()
+    await world.pass_time(40)
+    restarted = {"statuses": [running(40, restarts=1)], "ready": "False", "ready_since": 39}
+    await world.pass_time(60)
+    new = world.register()  # the watch lags: the pod's restart is not known yet
+    if seen == "joined in a comparison":
+        await world.pass_time(40)
+    world.see(**restarted)
+    await world.pass_time(0.5)
+    if seen == "with the restart before":
+        restarted["statuses"] = [running(90, restarts=2)]
+        world.see(**restarted)
+        await world.pass_time(0.5)
+    world.see(**restarted | {"ready": "True", "ready_since": 110})
+    await world.pass_time(5)
+    assert (world.status(new), world.status(old)) == ("UP", "DOWN")

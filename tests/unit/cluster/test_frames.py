@@ -1,0 +1,269 @@
+"""A watch in protobuf: the same events as in JSON, whatever the bytes are cut into, and never too few of them."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from registry_status.cluster import protobuf
+from registry_status.cluster.frames import LENGTH, WatchFrames
+from registry_status.cluster.lines import (
+    BOOKMARK_EVERY,
+    EXPIRED,
+    LIST_ENDS,
+    LONGEST_LINE,
+    SIGN_OF_LIFE_EVERY,
+    Known,
+    WatchFault,
+)
+from registry_status.cluster.protobuf import MAGIC, MalformedError, decode_event, decode_object
+
+PREFIX = b"registry-status.io/"
+OURS = {"registry-status.io/service": "orders"}
+
+
+def uid(number: int) -> str:
+    return f"5d3f2c1b-0000-4000-8000-{number:012}"
+
+
+# --- an encoder, as Go's: every text is written, also an empty one --------------------------------
+
+
+def varint(number: int) -> bytes:
+    out = b""
+    number &= (1 << 64) - 1
+    while number > 0x7F:
+        out += bytes([number & 0x7F | 0x80])
+        number >>= 7
+    return out + bytes([number])
+
+
+def delimited(number: int, value: bytes) -> bytes:
+    return varint(number << 3 | 2) + varint(len(value)) + value
+
+
+def number(field: int, value: int) -> bytes:
+    return varint(field << 3) + varint(value)
+
+
+def metadata(name: str, of: str, version: int, annotations: Mapping[str, str] = {}, **times: int) -> bytes:
+    out = b"".join(
+        delimited(field, text.encode())
+        for field, text in ((1, name), (2, ""), (3, "default"), (4, ""), (5, of), (6, str(version)))
+    )
+    out += number(7, 0) + delimited(8, number(1, times.get("created", 1_767_607_200)) + number(2, 0))
+    for key, value in annotations.items():
+        out += delimited(12, delimited(1, key.encode()) + delimited(2, value.encode()))
+    return out
+
+
+def envelope(kind: str, body: bytes) -> bytes:
+    return MAGIC + delimited(1, delimited(1, b"v1") + delimited(2, kind.encode())) + delimited(2, body) + delimited(3, b"")
+
+
+def frame(kind: str, obj: bytes) -> bytes:
+    event = delimited(1, kind.encode()) + delimited(2, delimited(1, obj))
+    return len(event).to_bytes(LENGTH, "big") + event
+
+
+def pod(name: str, of: int, version: int = 1, annotations: Mapping[str, str] = {}) -> bytes:
+    spec = delimited(2, delimited(1, b"main")) + delimited(10, b"node-1")
+    status = delimited(1, b"Running") + delimited(6, b"10.1.2.3")
+    meta = delimited(1, metadata(name, uid(of), version, annotations))
+    return envelope("Pod", meta + delimited(2, spec) + delimited(3, status))
+
+
+def added(name: str, of: int, version: int = 1, annotations: Mapping[str, str] = {}, kind: str = "ADDED") -> bytes:
+    return frame(kind, pod(name, of, version, annotations))
+
+
+def end_of_list(version: int = 9) -> bytes:
+    return frame("BOOKMARK", envelope("Pod", delimited(1, metadata("", "", version, {LIST_ENDS: "true"}))))
+
+
+def failure(code: int) -> bytes:
+    return frame("ERROR", envelope("Status", delimited(2, b"Failure") + delimited(3, b"says") + number(6, code)))
+
+
+def watching(known: Known | None = None, *, listing: bool = False, filtering: bool = True) -> WatchFrames:
+    return WatchFrames(prefix=PREFIX, known=known or Known(), listing=listing, now=0.0, filtering=filtering)
+
+
+def told(stream: WatchFrames, data: bytes, now: float = 0.0) -> list[tuple[str, Any]]:
+    """Types and names, or the versions of bookmarks."""
+    events = [json.loads(line) for line in stream.feed(data, now).splitlines()]
+    return [
+        (event["type"], event["object"]["metadata"].get("name") or event["object"]["metadata"]["resourceVersion"])
+        if event["type"] != "ERROR"
+        else ("ERROR", event["object"]["code"])
+        for event in events
+    ]
+
+
+# --- what passes -----------------------------------------------------------------------------------
+
+
+def test_pods_of_ours_pass_and_others_do_not() -> None:
+    data = added("a", 1, annotations=OURS) + added("b", 2) + added("c", 3, annotations={"note": "registry-status"})
+    assert told(watching(), data) == [("ADDED", "a")]
+
+
+def test_without_the_filter_all_pass() -> None:
+    assert told(watching(filtering=False), added("a", 1) + added("b", 2)) == [("ADDED", "a"), ("ADDED", "b")]
+
+
+def test_a_pod_that_passed_before_passes_until_it_is_gone() -> None:
+    stream = watching()
+    data = added("a", 1, annotations=OURS) + added("a", 1, 2, kind="MODIFIED") + added("a", 1, 3, kind="DELETED")
+    assert told(stream, data + added("a", 1, 4)) == [("ADDED", "a"), ("MODIFIED", "a"), ("DELETED", "a")]
+
+
+def test_a_tracked_pod_passes_whatever_it_holds() -> None:
+    assert told(watching(Known({uid(7)})), added("a", 7) + added("b", 8)) == [("ADDED", "a")]
+
+
+@pytest.mark.parametrize("name", ["a", "a" * 36, "a" * 127, "a" * 128, "a" * 253, "x.5d3f2c1b-0000-4000-8000-000000000001"])
+def test_names_of_any_length_are_no_trouble(name: str) -> None:
+    tracked = Known({uid(7)})
+    assert told(watching(tracked), added(name, 7) + added(name, 8)) == [("ADDED", name)]
+
+
+EVENTS = st.lists(
+    st.tuples(st.sampled_from(["ADDED", "MODIFIED", "DELETED"]), st.integers(1, 6), st.booleans()), min_size=1, max_size=12
+)
+
+
+@given(events=EVENTS, cuts=st.lists(st.integers(1, 400), max_size=8))
+def test_bytes_cut_anywhere_say_the_same(events: list[tuple[str, int, bool]], cuts: list[int]) -> None:
+    data = b"".join(added(f"p{of}", of, 1, OURS if ours else {}, kind) for kind, of, ours in events)
+    stream, rest, out = watching(Known({uid(3)})), data, b""
+    for cut in cuts:
+        out += stream.feed(rest[:cut], 0.0)
+        rest = rest[cut:]
+    out += stream.feed(rest, 0.0)
+    assert out == watching(Known({uid(3)})).feed(data, 0.0)
+    assert stream.fault is None
+
+
+@given(events=EVENTS)
+def test_no_event_of_a_pod_that_matters_is_dropped(events: list[tuple[str, int, bool]]) -> None:
+    data = b"".join(added(f"p{of}", of, 1, OURS if ours else {}, kind) for kind, of, ours in events)
+    known = {3}
+    expected = []
+    for kind, of, ours in events:
+        if ours or of in known:
+            expected.append((kind, f"p{of}"))
+            known = known - {of} | {3} if kind == "DELETED" else known | {of}
+    assert told(watching(Known({uid(3)})), data) == expected
+
+
+# --- the list, and signs of life -------------------------------------------------------------------
+
+
+def test_a_list_ends_with_its_bookmark_and_no_other() -> None:
+    stream = watching(listing=True)
+    early = frame("BOOKMARK", envelope("Pod", delimited(1, metadata("", "", 5))))
+    assert told(stream, added("a", 1, annotations=OURS) + early) == [("ADDED", "a")]
+    assert stream.in_list
+    assert told(stream, end_of_list(9)) == [("BOOKMARK", "9")]
+    assert (stream.in_list, stream.listed) == (False, {uid(1)})
+
+
+def test_a_list_that_is_cut_begins_anew() -> None:
+    stream = watching(listing=True)
+    stream.feed(added("a", 1, annotations=OURS), 0.0)
+    assert stream.finish() == EXPIRED
+    assert stream.fault is WatchFault.INITIAL_CUT
+
+
+def test_kopf_is_told_now_and_then_how_far_the_stream_has_come() -> None:
+    stream = watching()
+    assert told(stream, added("b", 2, 7), BOOKMARK_EVERY - 0.1) == []
+    assert told(stream, added("b", 2, 18), BOOKMARK_EVERY) == [("BOOKMARK", "18")]
+    assert told(stream, added("b", 2, 9), BOOKMARK_EVERY + 1) == []
+
+
+def test_within_a_list_the_sign_of_life_is_a_pod() -> None:
+    stream = watching(listing=True)
+    assert told(stream, added("b", 2), SIGN_OF_LIFE_EVERY) == [("ADDED", "b")]
+    assert stream.in_list
+
+
+# --- what goes wrong -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "fault"), [(410, WatchFault.EXPIRED), (500, WatchFault.STREAM_ERROR), (403, WatchFault.STREAM_ERROR)]
+)
+def test_every_error_makes_kopf_list_anew(code: int, fault: WatchFault) -> None:
+    stream = watching()
+    assert told(stream, failure(code) + added("a", 1, annotations=OURS)) == [("ERROR", 410)]
+    assert stream.fault is fault
+    assert f"{code}: says" in stream.detail
+
+
+def test_an_event_without_end_is_not_kept_for_ever() -> None:
+    stream = watching()
+    data = (LONGEST_LINE * 2).to_bytes(LENGTH, "big") + b"x" * (LONGEST_LINE + 1)
+    assert stream.feed(data, 0.0) == EXPIRED
+    assert stream.fault is WatchFault.MALFORMED
+
+
+@given(st.binary(max_size=200))
+def test_nonsense_makes_kopf_list_anew_and_nothing_worse(data: bytes) -> None:
+    stream = watching()
+    out = stream.feed(len(data).to_bytes(LENGTH, "big") + data, 0.0)
+    assert out in (b"", EXPIRED) or stream.fault is None
+    assert (stream.fault is not None) == (out == EXPIRED)
+
+
+@given(cut=st.integers(0, 10_000), flip=st.integers(0, 255))
+def test_a_damaged_pod_is_a_fault_or_a_pod_but_never_an_exception(cut: int, flip: int) -> None:
+    whole = added("a", 1, annotations=OURS)[LENGTH:]
+    position = cut % len(whole)
+    damaged = whole[:position] + bytes([flip]) + whole[position + 1 :]
+    stream = watching()
+    for line in stream.feed(len(damaged).to_bytes(LENGTH, "big") + damaged, 0.0).splitlines():
+        json.loads(line)
+    with pytest.raises(MalformedError):
+        decode_event(whole[:position] + b"\x0f")
+
+
+def test_what_is_no_object_is_named() -> None:
+    with pytest.raises(MalformedError, match="kind Node"):
+        decode_object(envelope("Node", b""))
+    with pytest.raises(MalformedError, match="does not begin"):
+        decode_object(b"{}")
+
+
+# --- values ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seconds", [0, 1_767_607_200, 253_402_300_799])
+def test_times_are_those_of_the_json_api(seconds: int) -> None:
+    body = envelope("Pod", delimited(1, metadata("a", uid(1), 1, created=seconds)))
+    meta: Any = decode_object(body)["metadata"]
+    assert meta["creationTimestamp"].endswith("Z")
+    assert len(meta["creationTimestamp"]) == len("2026-01-05T10:00:00Z")
+
+
+def test_a_time_beyond_all_calendars_is_a_fault() -> None:
+    with pytest.raises(MalformedError, match="no calendar"):
+        decode_object(envelope("Pod", delimited(1, metadata("a", uid(1), 1, created=1 << 60))))
+
+
+def test_unknown_fields_of_every_wire_type_are_skipped() -> None:
+    strange = varint(99 << 3 | 1) + b"12345678" + varint(98 << 3 | 5) + b"1234" + number(97, 5) + delimited(96, b"x")
+    body = envelope("Pod", strange + delimited(1, metadata("a", uid(1), 1)) + strange)
+    assert decode_object(body)["metadata"] == decode_object(envelope("Pod", delimited(1, metadata("a", uid(1), 1))))["metadata"]
+
+
+def test_every_message_names_each_field_once() -> None:
+    messages = [
+        getattr(protobuf, name) for name in ("META", "CONTAINER", "SPEC", "STATE", "CONTAINER_STATUS", "CONDITION", "STATUS")
+    ]
+    for message in messages:
+        assert len({known.name for known in message.values()}) == len(message)
