@@ -27,7 +27,8 @@ from registry_status.feed import PodFeed
 from registry_status.model import InstanceStatus
 from registry_status.pods.handlers import register
 from registry_status.registry.connect import registry_client
-from registry_status.report.events import EventRecorder, KubernetesEventApi, operator_pod
+from registry_status.registry.dry_run import DryRunRegistry
+from registry_status.report.events import EventRecorder, KubernetesEventApi, MutedEventApi, operator_pod
 from registry_status.report.health import HealthState, ListenError, application, keep_beating, serving
 from registry_status.report.metrics import Metrics
 from registry_status.report.reporter import Reporter
@@ -58,6 +59,8 @@ async def run_operator(settings: Settings, *, stop: asyncio.Event, ready: asynci
         access = await load_access(settings.kubeconfig, settings.context, os.environ)
         async with _rooms(settings, access, ready) as rooms:
             logger.info("registry-status %s: pods of %s, registry %s", __version__, access.server, settings.registry_address[0])
+            if settings.dry_run:
+                logger.warning("nothing is written to the registry, no Event is posted and no Lease is taken")
             await run_pod_watch(
                 access=access, settings=settings, registry=rooms.handlers, listener=rooms.feed, tracked=rooms.engine, stop=stop
             )
@@ -154,12 +157,12 @@ async def _rooms(settings: Settings, access: Access, ready: asyncio.Event | None
             stack.push_async_callback(elector.resign)  # after all that may still write
         client = _EventClient(access)
         stack.push_async_callback(client.aclose)
-        events = KubernetesEventApi(client, trouble=(AccessError,))
+        events = MutedEventApi() if settings.dry_run else KubernetesEventApi(client, trouble=(AccessError,))
         recorder = EventRecorder(events, metrics, operator=operator_pod(os.environ), report_updates=settings.report_updates)
         registry = await stack.enter_async_context(registry_client(settings, observer=metrics, fence=elector))
         reporter = Reporter(recorder, metrics)
         engine = Engine(
-            registry,
+            DryRunRegistry(registry, metrics.dry_run_write) if settings.dry_run else registry,
             reporter,
             timing=Timing(registration_window=settings.registration_window, resync_interval=settings.resync_interval),
             trust_ids=settings.trust_instance_ids,
@@ -203,8 +206,8 @@ class _EventClient:
 
 
 def _elector(settings: Settings, api: ApiServer) -> Elector | None:
-    """One replica needs no Lease. It is in the operator's own namespace, unless the settings say otherwise."""
-    if not settings.leader_elect:
+    """One replica needs no Lease, nor one that writes nothing. It is in the operator's own namespace, or where settings say."""
+    if not settings.leader_elect or settings.dry_run:
         return None
     namespace = settings.lease_namespace or os.environ.get("POD_NAMESPACE") or api.access.namespace
     name = os.environ.get("POD_NAME") or socket.gethostname()

@@ -227,6 +227,10 @@ class Settings:
     label_selector: str = setting(
         _text, "", "Watch only pods with these labels (the API server does the work).", group="Kubernetes", metavar="SELECTOR"
     )
+    watch_filter: bool = setting(
+        _boolean, True, "Drop other pods' events by their bytes, before anything is parsed; off: plain kopf, at its price.",
+        group="Kubernetes", metavar="BOOL",
+    )  # fmt: skip
     leader_elect: bool = setting(
         _boolean, False, "Share the work with other replicas: one writes, the others stand by.", group="Kubernetes",
         metavar="BOOL",
@@ -315,6 +319,10 @@ class Settings:
         _between(0, 3600), 120.0, "Seconds after a container's start in which its registration is looked for each second.",
         group="Delivery", metavar="SECONDS",
     )  # fmt: skip
+    dry_run: bool = setting(
+        _boolean, False, "Write nothing to the registry, post no Events, take no Lease: log and count what would be written.",
+        group="Delivery", metavar="BOOL",
+    )  # fmt: skip
     listen: tuple[str, int] = setting(
         _listen, ("0.0.0.0", 8080), "Where /healthz, /readyz and /metrics are served.", group="Reports", metavar="HOST:PORT"
     )
@@ -377,9 +385,14 @@ def add_arguments(parser: argparse.ArgumentParser, names: Sequence[str] | None =
         default = "" if field.default in (None, (), "") else f" Default: {_shown(field.default)}."
         group.add_argument(
             flag(field.name), dest=field.name, default=None, metavar=field.metadata["metavar"],
+            **(_SWITCH if field.name == "dry_run" else {}),
             action="append" if isinstance(field.default, tuple) and field.name != "listen" else "store",
             help=f"{field.metadata['help']}{default} [{variable(field.name)}]".replace("%", "%%"),
         )  # fmt: skip
+
+
+_SWITCH: Mapping[str, Any] = {"nargs": "?", "const": "true"}
+"""A flag that may stand alone, as people expect of `--dry-run`."""
 
 
 def _shown(default: object) -> str:

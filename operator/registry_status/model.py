@@ -115,6 +115,10 @@ class Problem:
         return f"{self.key}: {self.value!r} is not allowed; allowed: {self.allowed}"
 
 
+Life = tuple[int, str | float | None]
+"""Restarts, and the container's id or else the time of its start."""
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What can tie a registered instance to a pod (DESIGN section 4), and when the pod's present life began.
@@ -132,6 +136,8 @@ class Evidence:
     created_at: float | None = None
     started_at: float | None = None
     container_started_at: float | None = None
+    container_id: str = ""
+    """Names this life of the main container; empty where no runtime does."""
     restarts: int = 0
     running: bool = False
     """The main container runs now."""
@@ -139,9 +145,9 @@ class Evidence:
     """The main container has run at least once: before that nothing of this pod can be registered."""
 
     @property
-    def life(self) -> tuple[int, float | None]:
+    def life(self) -> "Life":
         """Tells one life of the main container from the next."""
-        return self.restarts, self.container_started_at
+        return self.restarts, self.container_id or self.container_started_at
 
 
 @dataclass(frozen=True, slots=True)

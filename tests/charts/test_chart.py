@@ -106,6 +106,8 @@ class TestSettings:
             trust_instance_ids=True,
             resync_interval=3600,
             registration_window=0,
+            dry_run=True,
+            watch_filter=False,
             listen=("::", 9090),
             report_updates=True,
             log_format=type(read_back.log_format).JSON,

@@ -206,6 +206,8 @@ class TestSchemaAndOperatorAgree:
             "leader_elect",
             "label_selector",
             "trust_instance_ids",
+            "dry_run",
+            "watch_filter",
             "report_updates",
             "listen",
             "kubeconfig",

@@ -108,8 +108,8 @@ async def watching(
     register(registry, watch.take)
     watch.task = asyncio.create_task(
         run_pod_watch(
-            access=access, settings=Settings(namespaces=namespaces, label_selector=label_selector), registry=registry,
-            listener=watch, tracked=tracked, stop=stop, filtering=filtering,
+            access=access, settings=Settings(namespaces=namespaces, label_selector=label_selector, watch_filter=filtering),
+            registry=registry, listener=watch, tracked=tracked, stop=stop,
         )
     )  # fmt: skip
     try:

@@ -98,6 +98,14 @@ def test_a_list_is_given_by_repeating_the_flag_or_with_commas(words: list[str], 
     assert settings(*words, **environment).namespaces == ("a", "b")
 
 
+def test_dry_run_may_stand_alone() -> None:
+    assert settings("--dry-run").dry_run is True
+    assert settings("--dry-run", "--log-level", "debug").dry_run is True
+    assert settings("--dry-run=false").dry_run is False
+    assert settings(DRY_RUN="true").dry_run is True
+    assert settings().dry_run is False
+
+
 def test_an_empty_list_is_the_default() -> None:
     assert settings(NAMESPACE="", ALLOW_PROJECT=" ", REGISTRY_ADDRESS=",") == Settings()
 
@@ -164,6 +172,8 @@ GOOD: list[tuple[str, str, Any]] = [
     ("trust_instance_ids", "False", False),
     ("resync_interval", "3600", 3600.0),
     ("registration_window", "0", 0.0),
+    ("dry_run", "true", True),
+    ("watch_filter", "false", False),
     ("listen", "127.0.0.1:0", ("127.0.0.1", 0)),
     ("listen", "[::]:8080", ("::", 8080)),
     ("listen", "localhost:65535", ("localhost", 65535)),
@@ -258,6 +268,8 @@ BAD: list[tuple[str, str, str]] = [
     ("starting_status", "TESTING", "one of STARTING, OUTOFSERVICE, DOWN"),
     ("not_ready_status", "UP", "one of auto, OUTOFSERVICE, STARTING, DOWN"),
     ("trust_instance_ids", "yes", "true or false"),
+    ("dry_run", "yes", "true or false"),
+    ("watch_filter", "no", "true or false"),
     ("trust_instance_ids", "", "true or false"),
     ("resync_interval", "0.5", "a number of seconds from 1 to 3600"),
     ("registration_window", "3601", "a number of seconds from 0 to 3600"),

@@ -111,6 +111,7 @@ REGISTRY_STATUS_REGISTRY_CLIENT_KEY_FILE: {{ printf "/etc/registry-status/tls/%s
 {{- end }}
 REGISTRY_STATUS_NAMESPACE: {{ join "," .Values.watch.namespaces | quote }}
 REGISTRY_STATUS_LABEL_SELECTOR: {{ .Values.watch.labelSelector | quote }}
+REGISTRY_STATUS_WATCH_FILTER: {{ .Values.watch.filter | quote }}
 REGISTRY_STATUS_LEADER_ELECT: {{ ternary "true" "false" (eq (include "registry-status-operator.elects" .) "true") | quote }}
 {{- if eq (include "registry-status-operator.elects" .) "true" }}
 REGISTRY_STATUS_LEASE_NAME: {{ include "registry-status-operator.leaseName" . | quote }}
@@ -124,6 +125,7 @@ REGISTRY_STATUS_NOT_READY_STATUS: {{ .Values.pods.notReadyStatus | quote }}
 REGISTRY_STATUS_TRUST_INSTANCE_IDS: {{ .Values.pods.trustInstanceIds | quote }}
 REGISTRY_STATUS_RESYNC_INTERVAL: {{ .Values.delivery.resyncInterval | quote }}
 REGISTRY_STATUS_REGISTRATION_WINDOW: {{ .Values.delivery.registrationWindow | quote }}
+REGISTRY_STATUS_DRY_RUN: {{ .Values.delivery.dryRun | quote }}
 REGISTRY_STATUS_REPORT_UPDATES: {{ .Values.events.reportUpdates | quote }}
 REGISTRY_STATUS_LOG_LEVEL: {{ .Values.log.level | quote }}
 REGISTRY_STATUS_LOG_FORMAT: {{ .Values.log.format | quote }}

@@ -8,18 +8,24 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from io import TextIOWrapper
+from pathlib import Path
 from typing import Protocol
 
 from registry_status import __version__
 
 INTERRUPTED, CLOSED = 130, 141
+PLUGIN = "kubectl-registry_status"
+"""The second name of this program, by which kubectl finds it: `kubectl registry-status plan`."""
 COMMANDS = {
     "run": "run the operator",
     "demo": "watch the operator at work, with nothing else installed",
+    "plan": "compare pods and registry, and show what would be written",
+    "check": "find what is wrong with settings, access, registry and pods, and say what to do",
     "explain": "say which status a pod calls for, and why",
     "devregistry": "serve an in-memory Service Center for development and tests",
+    "completion": "print a script by which your shell completes this command",
 }
 DESCRIPTION = """\
 Keeps the status of each microservice instance in Apache ServiceComb Service Center (Huawei CSE) in step with its pod:
@@ -44,18 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a strange character in a pod is no reason to fall
     words = list(sys.argv[1:] if argv is None else argv)
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("registry-status", description=DESCRIPTION, formatter_class=raw)
-    parser.add_argument("--version", action="version", version=f"registry-status {__version__}")
-    subparsers = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     chosen = next((word for word in words if not word.startswith("-")), None)
-    commands = {}
-    for name, text in COMMANDS.items():
-        subparser = subparsers.add_parser(name, help=text, formatter_class=raw, allow_abbrev=False)
-        if name == chosen:
-            commands[name] = _load(name)
-            subparser.description = commands[name].__doc__
-            commands[name].add_arguments(subparser)
+    parser, commands = build_parser({chosen} & COMMANDS.keys())
     arguments = parser.parse_args(words)
     try:
         status = commands[arguments.command].run(arguments)
@@ -66,6 +62,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CLOSED
     return status
+
+
+def build_parser(described: Collection[str | None]) -> tuple[argparse.ArgumentParser, Mapping[str, Command]]:
+    """Make the parser of the whole command line; only the commands described have their arguments, and are returned."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(_called(), description=DESCRIPTION, formatter_class=raw)
+    parser.add_argument("--version", action="version", version=f"registry-status {__version__}")
+    subparsers = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
+    commands = {}
+    for name, text in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=text, formatter_class=raw, allow_abbrev=False)
+        if name in described:
+            commands[name] = _load(name)
+            subparser.description = commands[name].__doc__
+            commands[name].add_arguments(subparser)
+    return parser, commands
+
+
+def _called() -> str:
+    """What the user has typed: kubectl runs plugins under a name of its own."""
+    return "kubectl registry-status" if Path(sys.argv[0]).name == PLUGIN else "registry-status"
 
 
 def _load(name: str) -> Command:

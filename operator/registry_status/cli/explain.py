@@ -1,59 +1,53 @@
-"""Say which status each pod calls for, which rule decided, and which instance its annotations name.
+"""Say which status each pod calls for, which rule decided by what it saw, and which instance its annotations name.
 
 It writes nothing.
 
   registry-status explain -f pods.yaml             offline: a Pod, a List of Pods, or many YAML documents; - is stdin
   kubectl get pods -A -o json | registry-status explain -f - -o json
-  registry-status explain shop/cart-5d4f8-x2x7p    asks the cluster
+  registry-status explain shop/cart-5d4f8-x2x7p    asks the cluster, and the registry where --registry-address names one
 
-Exit status: 0 explained, 1 an annotation is invalid, 2 wrong use: no such pod, unreadable file, no access.
+Of a pod in the cluster it also says what the registry has now, which of the service's instances is the pod's and why the others
+are not, and the last Events of the pod.
+
+Exit status: 0 explained, 1 an annotation is invalid, 2 wrong use: no such pod, unreadable file, no access to the cluster, 3 the
+registry could not be asked.
 """
 
 import argparse
 import asyncio
-import json
+import dataclasses
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from pathlib import Path
-
-import yaml
+from collections.abc import Iterator, Sequence
 
 from registry_status import config
-from registry_status.model import Desired, Reason, Target
-from registry_status.pods.status import desired
+from registry_status.cli import plan
+from registry_status.cli.explaining import Explained, explain_offline, explain_online
+from registry_status.cli.pod_files import BadFileError, read_pod_file
+from registry_status.cli.show import Form, add_output, print_data, safe
+from registry_status.model import Reason, Target
 
-try:
-    from yaml import CSafeLoader as SafeLoader
-except ImportError:  # a PyYAML built without libyaml
-    from yaml import SafeLoader  # type: ignore[assignment]
-
-SETTINGS = (
-    "kubeconfig", "context", "annotation_prefix", "operator_class", "registry_project", "registry_domain", "allowed_projects",
-    "allowed_domains", "terminating_status", "starting_status", "not_ready_status",
-)  # fmt: skip
-RawObject = Mapping[str, object]
+NOT_USED = ("namespaces", "label_selector")
+SETTINGS = tuple(name for name in plan.SETTINGS if name not in NOT_USED)
+CANNOT_TELL = 3
+CANDIDATES = 20
+"""How many instances of a service the text tells of."""
 
 
 class ExplainError(Exception):
     """What was asked for cannot be explained; the message says what is wrong and where."""
 
-
-class _Loader(SafeLoader):
-    """Reads YAML as Kubernetes does: what looks like a time is a text, quoted or not."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own way
-        first: [(tag, form) for tag, form in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-        for first, resolvers in SafeLoader.yaml_implicit_resolvers.items()
-    }
+    def __init__(self, message: str, *, status: int = 2) -> None:
+        """`status` is the exit status of the command."""
+        super().__init__(message)
+        self.status = status
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Where the pods come from, how the answer looks, and the settings that matter."""
     parser.add_argument("pod", nargs="?", metavar="NAMESPACE/POD", help="A pod in the cluster.")
     parser.add_argument("-f", "--file", metavar="FILE", help="File with pods, YAML or JSON; - is standard input.")
-    parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="Form of the answer. Default: text.")
+    add_output(parser, Form.TEXT, Form.JSON, Form.YAML)
     config.add_arguments(parser, SETTINGS)
 
 
@@ -61,19 +55,21 @@ def run(arguments: argparse.Namespace) -> int:
     """Explain and print."""
     try:
         settings = config.read_settings(arguments, os.environ)
-        explained = [desired(pod, settings) for pod in _pods(arguments, settings)]
-    except (config.SettingsError, ExplainError) as error:
+        explained = _explained(arguments, settings)
+    except (config.SettingsError, BadFileError, ExplainError) as error:
         print(f"registry-status explain: {error}", file=sys.stderr)
-        return 2
-    if arguments.output == "json":
-        print(json.dumps([as_json(one) for one in explained], indent=2))
+        return error.status if isinstance(error, ExplainError) else 2
+    form = Form(arguments.output)
+    if form.data:
+        print_data([as_json(one) for one in explained], form)
     else:
         print("\n\n".join(as_text(one) for one in explained))
-    return 1 if any(one.problems for one in explained) else 0
+    return 1 if any(one.desired.problems for one in explained) else 0
 
 
-def as_json(one: Desired) -> dict[str, object]:
-    """The documented form; `status` is null where nothing would be written."""
+def as_json(explained: Explained) -> dict[str, object]:
+    """The documented form (docs/cli.md); `status` is null where nothing would be written."""
+    one = explained.desired
     return {
         "namespace": one.pod.namespace,
         "name": one.pod.name,
@@ -82,6 +78,34 @@ def as_json(one: Desired) -> dict[str, object]:
         "message": one.message,
         "target": _target_as_json(one.target) if one.target is not None else None,
         "problems": [{"key": found.key, "value": found.value, "allowed": found.allowed} for found in one.problems],
+        "rule": explained.rule,
+        "saw": dict(explained.saw),
+        "registry": _registry_as_json(explained),
+        "events": None if explained.events is None else [dataclasses.asdict(event) for event in explained.events],
+        "unasked": list(explained.unasked),
+    }
+
+
+def _registry_as_json(explained: Explained) -> dict[str, object] | None:
+    judged = explained.judged
+    if judged is None:
+        return None
+    return {
+        "state": judged.state,
+        "status": judged.status,
+        "note": judged.note,
+        "candidates": [
+            {
+                "instanceId": found.instance.instance_id,
+                "serviceId": found.instance.service_id,
+                "status": found.instance.status,
+                "hostName": found.instance.host_name,
+                "endpoints": list(found.instance.endpoints),
+                "taken": found.taken,
+                "why": found.why,
+            }
+            for found in explained.verdicts or ()
+        ],
     }
 
 
@@ -100,9 +124,13 @@ def _target_as_json(target: Target) -> dict[str, object]:
     }
 
 
-def as_text(one: Desired) -> str:
+def as_text(explained: Explained) -> str:
     """For people."""
+    one = explained.desired
     lines = [f"{one.pod}: {one.status or 'nothing to write'}", f"  reason:   {one.reason}", f"  because:  {one.message}"]
+    if explained.saw:
+        lines += [f"  rule:     {explained.rule} (docs/statuses.md), which saw:"]
+        lines += [f"              {safe(name)}: {safe(value)}" for name, value in explained.saw.items()]
     if one.target is not None:
         lines += [f"  service:  {one.target.where}", f"  instance: {_instance_text(one.target)}"]
         lines += [f"  tenant:   domain {one.target.tenant.domain}, project {one.target.tenant.project}"]
@@ -110,7 +138,33 @@ def as_text(one: Desired) -> str:
         lines += ["  note:     not-ready-status is auto: DOWN is written instead beside live Java Chassis 3 services"]
     if one.reason is Reason.INVALID:
         lines[2:3] = [f"  problem:  {found}" for found in one.problems]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_registry_text(explained), *_events_text(explained)])
+
+
+def _registry_text(explained: Explained) -> Iterator[str]:
+    judged = explained.judged
+    if judged is None:
+        return
+    yield f"  registry: {judged.state}" + (f": {safe(judged.note)}" if judged.note else "")
+    for step in judged.steps:
+        arrow = f"{safe(step.instance.status)} -> {step.to}" if step.changes else f"{step.to}, as it should be"
+        yield f"              {safe(step.instance.instance_id)}: {arrow}"
+    found = explained.verdicts or ()
+    yield f"  looked at {len(found)} instances of the service:"
+    for verdict in found[:CANDIDATES]:
+        place = safe(", ".join((verdict.instance.host_name, *verdict.instance.endpoints[:2])))
+        head = "taken    " if verdict.taken else "not taken"
+        yield f"              {head} {safe(verdict.instance.instance_id)} ({place}): {safe(verdict.why)}"
+    if len(found) > CANDIDATES:
+        yield f"              and {len(found) - CANDIDATES} more, not taken"
+
+
+def _events_text(explained: Explained) -> Iterator[str]:
+    if explained.events is not None:
+        yield "  events:   " + ("the operator's last ones:" if explained.events else "none of the operator's")
+    for event in explained.events or ():
+        yield f"              {event.at} {event.type} {event.reason} x{event.count}: {safe(event.message)}"
+    yield from (f"  unasked:  {safe(why)}" for why in explained.unasked)
 
 
 def _instance_text(target: Target) -> str:
@@ -119,96 +173,26 @@ def _instance_text(target: Target) -> str:
     return target.instance_id or f"found by what it registered (match: {target.match})"
 
 
-def _pods(arguments: argparse.Namespace, settings: config.Settings) -> Sequence[RawObject]:
+def _explained(arguments: argparse.Namespace, settings: config.Settings) -> Sequence[Explained]:
     if (arguments.pod is None) == (arguments.file is None):
         raise ExplainError("give either NAMESPACE/POD or -f FILE")
     if arguments.file is not None:
-        where = "standard input" if arguments.file == "-" else arguments.file
-        return list(pods_in(_documents(arguments.file, where), where))
+        return [explain_offline(pod, settings) for pod in read_pod_file(arguments.file)]
     namespace, slash, name = arguments.pod.partition("/")
     if not slash or not namespace or not name or "/" in name:
         raise ExplainError(f"{arguments.pod!r} is not of the form NAMESPACE/POD")
-    return [asyncio.run(_read_pod(settings, namespace, name))]
+    return [_online(settings, namespace, name)]
 
 
-async def _read_pod(settings: config.Settings, namespace: str, name: str) -> RawObject:
-    from registry_status.cluster.access import AccessError, load_access  # noqa: PLC0415 - not needed offline
-    from registry_status.cluster.api import ApiError, ApiServer  # noqa: PLC0415
-    from registry_status.cluster.read import read_pod  # noqa: PLC0415
+def _online(settings: config.Settings, namespace: str, name: str) -> Explained:
+    from registry_status.cli.reading import CannotTellError, NoClusterError  # noqa: PLC0415 - not needed offline
 
     try:
-        access = await load_access(settings.kubeconfig, settings.context, os.environ)
-        async with ApiServer(access) as api:
-            pod = await read_pod(api, namespace, name)
-    except (AccessError, ApiError) as error:
+        found = asyncio.run(explain_online(namespace, name, settings))
+    except NoClusterError as error:
         raise ExplainError(str(error)) from error
-    if pod is None:
+    except CannotTellError as error:
+        raise ExplainError(str(error), status=CANNOT_TELL) from error
+    if found is None:
         raise ExplainError(f"there is no pod {name} in namespace {namespace}")
-    return pod
-
-
-def _documents(file: str, where: str) -> Sequence[object]:
-    try:
-        content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-    except OSError as error:
-        raise ExplainError(f"cannot read {where}: {error.strerror}") from error
-    try:
-        return _parsed(content.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise ExplainError(f"{where} is not UTF-8 text: {error.reason} at byte {error.start}") from error
-    except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        # The last four are what PyYAML lets through: numbers without end, `!!int x`, `!!timestamp x`, too deep a nesting.
-        raise ExplainError(f"{where} is neither YAML nor JSON: {' '.join(str(error).split())}") from error
-
-
-def _parsed(text: str) -> Sequence[object]:
-    """The documents. JSON is YAML, but its own parser is a hundred times as fast, and knows its escapes better."""
-    if text.lstrip().startswith(("{", "[")):
-        with suppress(json.JSONDecodeError):
-            return [json.loads(text)]
-    return list(yaml.load_all(text, _Loader))
-
-
-def pods_in(documents: Sequence[object], where: str) -> Iterator[RawObject]:
-    """The pods in YAML documents: each a Pod or a List of Pods; empty documents are passed over."""
-    found = False
-    for number, document in enumerate(documents, start=1):
-        for pod in _flattened(document, f"{where}, document {number}"):
-            found = True
-            yield pod
-    if not found:
-        raise ExplainError(f"{where} holds no Pod")
-
-
-def _flattened(document: object, where: str) -> Iterator[RawObject]:
-    if document is None:
-        return
-    if not isinstance(document, Mapping) or document.get("kind") not in ("PodList", "List"):
-        yield _checked(document, where, "Pod, PodList, List")
-        return
-    items = document.get("items") or []
-    if not isinstance(items, list):
-        raise ExplainError(f"{where}: items must be a list")
-    for index, item in enumerate(items):
-        inner = {"kind": "Pod", **item} if isinstance(item, Mapping) else item
-        yield _checked(inner, f"{where}, item {index}", "Pod")
-
-
-def _checked(pod: object, where: str, allowed: str) -> RawObject:
-    if not isinstance(pod, Mapping):
-        raise ExplainError(f"{where}: a {type(pod).__name__} is no object of Kubernetes; allowed: {allowed}")
-    kind = pod.get("kind")
-    if kind != "Pod":
-        shown = f"kind {kind[:100]!r} is not allowed" if isinstance(kind, str) else "a kind is missing"
-        raise ExplainError(f"{where}: {shown}; allowed: {allowed}")
-    metadata = pod.get("metadata")
-    if not isinstance(metadata, Mapping) or not isinstance(metadata.get("name"), str):
-        raise ExplainError(f"{where}: a Pod needs metadata.name")
-    for part in ("spec", "status"):
-        if not isinstance(pod.get(part, {}), Mapping | None):
-            raise ExplainError(f"{where}: {part} must be a mapping")
-    annotations = metadata.get("annotations")
-    for key, value in annotations.items() if isinstance(annotations, Mapping) else ():
-        if not isinstance(value, str):
-            raise ExplainError(f"{where}: annotation {key} is no text, which Kubernetes refuses; put its value in quotes")
-    return pod
+    return found

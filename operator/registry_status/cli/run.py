@@ -4,6 +4,9 @@ In a cluster it uses the pod's service account; elsewhere a kubeconfig:
 
   registry-status run --kubeconfig ~/.kube/config --registry-address http://127.0.0.1:30100
 
+With --dry-run it writes nothing, posts no Events and takes no Lease, but logs and counts each status that it would write: to
+look before you leap, beside another operator too.
+
 Each setting has a flag and an environment variable (in brackets); the flag wins. Exit status: 0 stopped by a signal, 1 cannot
 run (no access to the API server, the port is taken), 2 wrong settings.
 """
@@ -39,12 +42,15 @@ def run(arguments: argparse.Namespace) -> int:
     except config.SettingsError as error:
         print("\n".join(f"registry-status: {problem}" for problem in error.problems), file=sys.stderr)
         return 2
-    from registry_status import app  # noqa: PLC0415 - wrong settings are told without the wait for the imports
+    import uvloop  # noqa: PLC0415 - wrong settings are told without the wait for the imports
+
+    from registry_status import app  # noqa: PLC0415
     from registry_status.report import logs  # noqa: PLC0415
 
-    logs.configure(settings.log_format, settings.log_level)
+    logs.configure(settings.log_format, settings.log_level, dry_run=settings.dry_run)
     try:
-        asyncio.run(_until_told(app.run_operator, settings))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_until_told(app.run_operator, settings))
     except app.StartError as error:
         print(f"registry-status: {error}", file=sys.stderr)
         return 1

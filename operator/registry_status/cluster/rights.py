@@ -83,7 +83,8 @@ def needed_rights(settings: Settings, lease: LeaseRef | None) -> Sequence[Need]:
     needs = []
     for namespace in settings.namespaces or ("",):
         needs.append(Need(Use.PODS, ("get", "list", "watch"), "pods", namespace=namespace, vital=("list", "watch")))
-        needs.append(Need(Use.EVENTS, ("create", "get", "patch"), "events", namespace=namespace))
+        if not settings.dry_run:
+            needs.append(Need(Use.EVENTS, ("create", "get", "patch"), "events", namespace=namespace))
     if lease is not None:
         verbs, vital = ("get", "create", "update"), ("get", "update")
         needs.append(Need(Use.LEASE, verbs, "leases", GROUP, lease.namespace, lease.name, vital))

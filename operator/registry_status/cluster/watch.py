@@ -48,16 +48,15 @@ async def run_pod_watch(
     listener: WatchListener,
     tracked: Container[str],
     stop: asyncio.Event,
-    filtering: bool = True,
 ) -> None:
     """Watch pods until `stop` is set: their events go to the registry's handlers, the watch's own state to the listener.
 
-    Lines about uids in `tracked` always pass the byte filter; with `filtering` off all lines do. SIGINT and SIGTERM set `stop`.
-    Returns soon after `stop`, once the registry's cleanup handlers have run.
+    Events of uids in `tracked` always pass the byte filter; with the setting `watch_filter` off all events do. SIGINT and
+    SIGTERM set `stop`. Returns soon after `stop`, once the registry's cleanup handlers have run.
     """
     kopf_settings = build_settings(settings)
     streams = PodStreams(
-        prefix=settings.prefix, listener=listener, tracked=tracked, filtering=filtering,
+        prefix=settings.prefix, listener=listener, tracked=tracked, filtering=settings.watch_filter,
         without_lists=lambda: setattr(kopf_settings.watching, "initial_streaming", False),
     )  # fmt: skip
     login = Login(access, streams)

@@ -4,8 +4,9 @@ Annotations are written by strangers. Whatever goes into a URL is checked here a
 told with the key, the value and the allowed form.
 """
 
+import heapq
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from registry_status.config import NotReady, Settings
@@ -30,6 +31,12 @@ SERVICE_ID_FORM = "1 to 64 letters, digits, '_', '.', ':', '@' or '-', not dots 
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,158}[A-Za-z0-9])?")
 NAME_FORM = "letters, digits, '_', '.' or '-', a letter or digit first and last, at most 160"
 VERSION = re.compile(r"[0-9]{1,5}(\.[0-9]{1,5}){0,3}")
+LONGEST_TEMPLATE = 256
+"""Characters of an `instance-id` before its fields are filled in."""
+PROBLEMS_TOLD = 8
+"""Problems of one pod that are kept: annotations may be 256 KiB, and thousands of them wrong."""
+LISTED = 10
+"""Names of containers that a problem lists."""
 VERSION_FORM = "1 to 4 numbers with dots, such as 1.0.0"
 
 
@@ -81,8 +88,9 @@ class _Reader:
         self._problems: list[Problem] = []
 
     def read(self) -> Asked | Invalid:
-        for key in sorted(self._own.keys() - set(KEYS)):
-            self._problem(key, self._own[key], f"the keys {', '.join(KEYS)}")
+        for key in heapq.nsmallest(PROBLEMS_TOLD, self._own.keys() - set(KEYS)):
+            # Its value is not shown: it may be anything, a password too.
+            self._problem(key, "", f"the keys {', '.join(KEYS)}")
         self._choice("paused", ("true", "false"), "false")
         asked = Asked(
             target=self._target(),
@@ -132,6 +140,9 @@ class _Reader:
         if "instance-id" not in self._own:
             return None, False
         template = self._own["instance-id"]
+        if len(template) > LONGEST_TEMPLATE:
+            self._problem("instance-id", template, ID_FORM)
+            return None, False
         fields = set(re.findall(r"\{([^{}]*)\}", template))
         if unknown := fields - TEMPLATE_FIELDS.keys():
             allowed = ", ".join(f"{{{name}}}" for name in TEMPLATE_FIELDS)
@@ -166,7 +177,7 @@ class _Reader:
         ):
             if name is not None:
                 if name not in names:
-                    self._problem(key, name, f"one of the pod's containers: {', '.join(names)}")
+                    self._problem(key, name, f"one of the pod's containers: {_listed(names)}")
                 return name
         return names[0] if names else ""
 
@@ -190,4 +201,10 @@ class _Reader:
     def _problem(self, key: str, value: str, allowed: str) -> None:
         full = key if "/" in key else self._settings.prefix + key
         shown = value if len(value) <= 100 else value[:100] + "..."
-        self._problems.append(Problem(key=full, value=shown, allowed=allowed))
+        if len(self._problems) < PROBLEMS_TOLD:
+            self._problems.append(Problem(key=full, value=shown, allowed=allowed))
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more

@@ -44,6 +44,8 @@ class ContainerState:
     startup_done: bool = True
     """False while a startup probe has not succeeded yet."""
     started_at: float | None = None
+    id: str = ""
+    """The runtime's name for this life of the container: another life has another."""
     terminated: bool = False
     finished_at: float | None = None
     ran_before: bool = False
@@ -133,6 +135,7 @@ def _container_state(entry: Mapping[str, object]) -> ContainerState:
         running="running" in state,
         startup_done=entry.get("started") is not False,
         started_at=_time(running.get("startedAt")),
+        id=_text(entry.get("containerID")),
         terminated="terminated" in state,
         finished_at=_time(ended.get("finishedAt")),
         ran_before=restarts > 0 or "terminated" in _map(entry.get("lastState")),

@@ -163,6 +163,7 @@ def _evidence(pod: Observation, container: str) -> Evidence:
         created_at=pod.created_at,
         started_at=pod.started_at,
         container_started_at=main.started_at,
+        container_id=main.id,
         restarts=main.restarts,
         running=main.running,
         has_started=main.running or main.terminated or main.ran_before,

@@ -109,6 +109,8 @@ class AccessKeyAuth:
         self._clock = clock
         self._look()
         self._digest = self._sign()
+        self._used: tuple[str, ...] = ()
+        """Key and digest before, which may still be in somebody's error text."""
 
     def __repr__(self) -> str:
         return f"AccessKeyAuth({self._access_key!r})"
@@ -138,7 +140,7 @@ class AccessKeyAuth:
 
     def hide(self, text: str) -> str:
         """Take out key and digest; the secret key itself is never sent."""
-        return hidden(text, (self._access_key.text, self._digest))
+        return hidden(text, (self._access_key.text, self._digest, *self._used))
 
     def on_available(self, wake: Callable[[], None]) -> None:
         """There is no login to wait for."""
@@ -147,13 +149,14 @@ class AccessKeyAuth:
         """Nothing runs."""
 
     def _refresh(self) -> None:
+        before = self._access_key.text, self._digest
         try:
             changed = self._look()
         except SettingsError as error:
             logger.warning("the access key has changed and cannot be used, so the one before stays: %s", error)
             return
         if changed:
-            self._digest = self._sign()
+            self._used, self._digest = before, self._sign()
             logger.info("the access key has changed")
 
     def _look(self) -> bool:
@@ -166,7 +169,7 @@ class AccessKeyAuth:
 
 
 def hidden(text: str, secrets: Iterable[str]) -> str:
-    """Take secrets out of a text, also where they are written as in JSON."""
+    """Take secrets out of a text, also where they are written as in JSON or in a URL."""
     forms = {form for secret in secrets for form in _forms(secret)}
     for form in sorted(forms, key=len, reverse=True):
         text = text.replace(form, HIDDEN)
@@ -176,4 +179,4 @@ def hidden(text: str, secrets: Iterable[str]) -> str:
 def _forms(secret: str) -> Iterable[str]:
     if secret:
         quoted = json.dumps(secret)[1:-1]
-        yield from (secret, quoted, quoted.replace("/", "\\/"))
+        yield from (secret, quoted, quoted.replace("/", "\\/"), quote(secret, safe=""))

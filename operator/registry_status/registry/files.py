@@ -1,36 +1,13 @@
-"""Mounted files that may be replaced while the process runs, as Kubernetes does with Secrets and ConfigMaps."""
+"""Secrets in mounted files, read anew when they are replaced."""
 
 import re
 from pathlib import Path
 
 from registry_status.config import SettingsError, flag
+from registry_status.watched import Watched
 
-LOOK_EVERY = 2.0
-"""Seconds between two looks at a file: far less than the minute that the kubelet takes to bring a change."""
 LARGEST = 64 * 1024
 """Bytes. No password and no key is larger."""
-
-Stamp = tuple[int, int, int, int, int] | None
-
-
-class Watched:
-    """Tells when a file, or any of several, is another one than at the last look.
-
-    Kubernetes swaps a symbolic link in the path, so what counts is the file behind it.
-    """
-
-    def __init__(self, *paths: Path) -> None:
-        self._paths = paths
-        self._stamps: tuple[Stamp, ...] = ()
-        self._look_at = float("-inf")
-
-    def changed(self, now: float) -> bool:
-        """Look, but not too often. The first look finds a change."""
-        if now < self._look_at:
-            return False
-        self._look_at = now + LOOK_EVERY
-        before, self._stamps = self._stamps, tuple(map(_stamp, self._paths))
-        return self._stamps != before
 
 
 class SecretFile:
@@ -79,11 +56,3 @@ class SecretFile:
 def unusable(setting: str, path: Path, why: str) -> SettingsError:
     """Say which setting names which file, and what is wrong with it."""
     return SettingsError([f"{flag(setting)}: {path} {why}"])
-
-
-def _stamp(path: Path) -> Stamp:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size

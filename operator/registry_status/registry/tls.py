@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from registry_status.config import SettingsError
-from registry_status.registry.files import Watched, unusable
+from registry_status.registry.files import unusable
+from registry_status.watched import Watched
 
 UNTRUSTED = "its certificate is signed by an authority that is not trusted; name the authority by --registry-ca-file"
 VERIFY_TEXTS = {

@@ -68,6 +68,7 @@ class DropCause(StrEnum):
     UNAVAILABLE = "unavailable"
     STOPPED = "stopped"
     STANDBY = "standby"
+    DRY_RUN = "dry-run"
 
 
 WARNINGS = {

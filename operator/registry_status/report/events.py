@@ -57,6 +57,12 @@ class EventGoneError(EventApiError):
     cause = DropCause.NAMESPACE_GONE
 
 
+class EventMutedError(EventGoneError):
+    """A dry run posts no Events, and says nothing of those."""
+
+    cause = DropCause.DRY_RUN
+
+
 class EventDeniedError(EventApiError):
     """The operator may not do this: its ClusterRole or Role, its token or a quota is at fault."""
 
@@ -322,6 +328,22 @@ class KubernetesEventApi:
         response = await self._client.call_api(*request, _request_timeout=REQUEST_TIMEOUT)
         data: bytes = await response.read()  # type: ignore[no-untyped-call]
         return response.status, response.headers, data
+
+
+class MutedEventApi:
+    """`EventApi` of a dry run: nothing is posted."""
+
+    async def create_event(self, namespace: str, body: Json) -> None:
+        """Post nothing."""
+        raise EventMutedError("dry run")
+
+    async def read_event(self, namespace: str, name: str) -> Json:
+        """Find nothing."""
+        raise EventMutedError("dry run")
+
+    async def patch_event(self, namespace: str, name: str, body: Json) -> None:
+        """Change nothing."""
+        raise EventMutedError("dry run")
 
 
 def _path(namespace: str, name: str = "") -> str:

@@ -25,9 +25,20 @@ _FOREIGN = frozenset({"k8s_skip", "k8s_ref", "settings"})
 _TAKEN = frozenset({"time", "level", "logger", "exception"})
 
 
-def configure(log_format: LogFormat, level: LogLevel, stream: TextIO | None = None) -> None:
+class _DryRun(logging.Filter):
+    """Marks every line, so that nobody takes one for a deed."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let all pass."""
+        record.msg = f"dry run: {record.msg}"
+        return True
+
+
+def configure(log_format: LogFormat, level: LogLevel, stream: TextIO | None = None, *, dry_run: bool = False) -> None:
     """Send all logging to the stream (stderr by default) in the format asked for. May be called again: the last call holds."""
     handler = logging.StreamHandler(stream if stream is not None else sys.stderr)
+    if dry_run:
+        handler.addFilter(_DryRun())
     handler.setFormatter(JsonFormatter() if log_format is LogFormat.JSON else PlainFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -85,6 +85,7 @@ class Metrics:
         self._durations = self._histogram("request_duration_seconds", "Time of a request.", REQUEST_BUCKETS, "operation")
         self._retries = self._counter("retries", "Deliveries tried again after a failure.")
         self._outcomes = self._counter("outcomes", "Changes of a delivery's outcome, by kind.", "kind")
+        self._dry_writes = self._counter("dry_run_writes", "Statuses that a dry run did not write, by status.", "status")
         self._drift = self._counter("drift", "Statuses that had changed in the registry by themselves, by cause.", "cause")
         self._not_ready = self._counter(
             "not_ready_changes", "Changes of the status that `auto` gives to lost readiness, by what it became.", "to"
@@ -144,6 +145,10 @@ class Metrics:
     def retried(self) -> None:
         """Count a delivery's second and further tries."""
         self._retries.inc()
+
+    def dry_run_write(self, status: InstanceStatus) -> None:
+        """Count a write that was not sent."""
+        self._dry_writes.labels(status.value).inc()
 
     def drifted(self, cause: str) -> None:
         """Count a status that was found changed."""

@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from registry_status.model import Desired, InstanceStatus, OutcomeKind
+from registry_status.model import Desired, InstanceStatus, Life, OutcomeKind
 from registry_status.sync.instances import InstanceKey
 
 BACKOFF_FIRST = 0.2
@@ -27,7 +27,7 @@ class PodRecord:
     """Whether `current` is surely the present life's; if not, another may still be registered."""
     earlier: frozenset[str] = frozenset()
     """Ids of instances that were matched before the container's last restart."""
-    matched_life: tuple[int, float | None] | None = None
+    matched_life: Life | None = None
     """The life for which instances were last matched."""
     wanted_at: float = 0.0
     """How old a listing may be that is matched against."""
@@ -114,7 +114,7 @@ def _remembering(before: Desired, desired: Desired) -> Desired:
     return replace(desired, target=target, evidence=replace(desired.evidence, ips=before.evidence.ips))
 
 
-def _life(desired: Desired) -> tuple[int, float | None] | None:
+def _life(desired: Desired) -> Life | None:
     return desired.evidence.life if desired.evidence is not None else None
 
 

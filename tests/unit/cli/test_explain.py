@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -14,12 +15,16 @@ import pytest
 import yaml
 
 from registry_status.cli import main
+from registry_status.cli.explaining import RULES
 from registry_status.demo.emulator import Emulator
-from tests.pods import pod, terminated, waiting
+from registry_status.model import Reason
+from tests.pods import pod, running, terminated, waiting
 
 ASKED = {"service-id": "svc-1"}
 HISTORIES = sorted((Path(__file__).parents[2] / "data" / "pods").glob("*.json"))
-KEYS = ["namespace", "name", "status", "reason", "message", "target", "problems"]
+KEYS = [
+    "namespace", "name", "status", "reason", "message", "target", "problems", "rule", "saw", "registry", "events", "unasked",
+]  # fmt: skip
 
 
 @dataclass
@@ -218,6 +223,13 @@ def test_text_is_for_people(explain: Explain) -> None:
         "shop/one: UP",
         "  reason:   PodReady",
         "  because:  the pod is Ready",
+        "  rule:     4 (docs/statuses.md), which saw:",
+        "              phase: Running",
+        "              Ready: True since 2026-01-05T10:00:05Z",
+        "              ContainersReady: not set",
+        "              container main: running since 2026-01-05T10:00:02Z",
+        "              IPs: 10.244.0.7",
+        "              host name: one",
         "  service:  svc-1",
         "  instance: found by what it registered (match: auto)",
         "  tenant:   domain default, project default",
@@ -225,6 +237,42 @@ def test_text_is_for_people(explain: Explain) -> None:
     assert "not-ready-status is auto" in two
     assert nothing.startswith("shop/cart-1: nothing to write\n  reason:   NotManaged\n")
     assert wrong.splitlines()[2].startswith("  problem:  registry-status.io/match: 'luck' is not allowed; allowed: auto,")
+
+
+SAW: list[tuple[str, dict[str, Any], str, str]] = [
+    ("deletion", {"deleting": True}, "deletion", "asked for at 2026-01-05T10:00:30Z"),
+    ("a reason", {"ready": "False", "ready_reason": "ContainersNotReady"}, "Ready",
+     "False since 2026-01-05T10:00:05Z (ContainersNotReady)"),
+    ("no condition", {"ready": None}, "Ready", "not set"),
+    ("a gate", {"readinessGates": [{"conditionType": "example.org/gate"}]}, "example.org/gate", "not set"),
+    ("no status", {"statuses": []}, "container main", "no status yet"),
+    ("waiting", {"statuses": [waiting()]}, "container main", "waiting (ContainerCreating)"),
+    ("a crash loop", {"statuses": [waiting("CrashLoopBackOff", restarts=2)]}, "container main",
+     "waiting (CrashLoopBackOff), has run before, 2 restarts"),
+    ("the end", {"statuses": [terminated()]}, "container main", "terminated at 2026-01-05T10:00:09Z (Error)"),
+    ("a startup probe", {"statuses": [running(startup_done=False)]}, "container main",
+     "running since 2026-01-05T10:00:02Z, its startup probe not done"),
+    ("no IP", {"ip": ""}, "IPs", "none"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "name", "value"), [row[1:] for row in SAW], ids=[row[0] for row in SAW])
+def test_the_values_that_the_rule_saw_are_told(explain: Explain, changes: dict[str, Any], name: str, value: str) -> None:
+    (found,) = explain(pod(ASKED, **changes), "-o", "json").pods
+    assert found["saw"][name] == value
+
+
+def test_every_reason_has_the_number_of_its_rule(explain: Explain) -> None:
+    assert set(RULES) == set(Reason)
+    told = (Path(__file__).parents[3] / "docs" / "statuses.md").read_text()
+    numbers = dict(re.findall(r"^\| (\d) \|.*`(\w+)` \|$", told, re.MULTILINE))
+    assert {number: RULES[Reason(reason)] for number, reason in numbers.items()} == {number: int(number) for number in numbers}
+    assert len(numbers) == 9
+
+
+def test_yaml_says_the_same_as_json(explain: Explain) -> None:
+    pods = {"kind": "List", "items": [ONE, TWO, pod(), pod(ASKED | {"match": "luck"})]}
+    assert yaml.safe_load(explain(pods, "-o", "yaml").out) == explain(pods, "-o", "json").pods
 
 
 def test_a_character_that_cannot_be_printed_is_escaped(explain: Explain) -> None:

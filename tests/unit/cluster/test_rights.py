@@ -44,6 +44,9 @@ class TestNeeds:
             "patch events in all namespaces",
         ]
 
+    def test_a_dry_run_only_looks(self) -> None:
+        assert {need.resource for need in needed_rights(Settings(dry_run=True), None)} == {"pods"}
+
     def test_in_some_namespaces_and_with_a_lease(self) -> None:
         needs = needed_rights(Settings(namespaces=("shop", "stock")), LEASE)
         asked = [str(each) for need in needs for each in need.permissions]

@@ -68,7 +68,6 @@ async def running(
     api: FakeApi,
     *,
     tracked: Collection[str] = (),
-    filtering: bool = True,
     more: Callable[[kopf.OperatorRegistry], None] | None = None,
     **settings: Any,
 ) -> AsyncIterator[Running]:
@@ -85,7 +84,7 @@ async def running(
     task = asyncio.create_task(
         run_pod_watch(
             access=access_to(api, credentials), settings=Settings(**settings), registry=registry, listener=listener,
-            tracked=tracked, stop=stop, filtering=filtering,
+            tracked=tracked, stop=stop,
         )
     )  # fmt: skip
     try:
@@ -184,7 +183,7 @@ async def test_a_tracked_pod_is_seen_in_a_list_without_its_annotation(api: FakeA
 
 async def test_with_filtering_off_everything_is_seen(api: FakeApi) -> None:
     api.play(sends(line("ADDED", pod("a", ours=False)) + end_of_list()))
-    async with running(api, filtering=False) as run:
+    async with running(api, watch_filter=False) as run:
         await until(lambda: run.events == [(None, "a")])
 
 

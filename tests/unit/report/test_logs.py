@@ -149,6 +149,15 @@ def test_libraries_are_quiet(configured: Configure, level: LogLevel, name: str) 
     assert logging.getLogger(name).isEnabledFor(logging.WARNING) is (level is not LogLevel.ERROR)
 
 
+@pytest.mark.parametrize("log_format", LogFormat)
+def test_a_dry_run_marks_every_line(configured: Configure, log_format: LogFormat) -> None:
+    configured(log_format, LogLevel.INFO)
+    stream = io.StringIO()
+    configure(log_format, LogLevel.INFO, stream, dry_run=True)
+    logging.getLogger("any").info("%d of %s", 1, "two")
+    assert "dry run: 1 of two" in stream.getvalue()
+
+
 def test_configuring_again_replaces_what_was(configured: Configure) -> None:
     configured(LogFormat.PLAIN, LogLevel.DEBUG)
     stream = configured(LogFormat.JSON, LogLevel.INFO)

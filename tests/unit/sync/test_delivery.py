@@ -566,3 +566,15 @@ async def test_an_sdk_that_keeps_its_id_and_names_the_pods_uid_is_up_again_at_on
     world.see(ready_since=40, statuses=[running(25, restarts=1)])
     await world.pass_time()
     assert world.status(instance) == "UP"
+
+
+@pytest.mark.parametrize(("second", "asked"), [("containerd://1", 1), ("containerd://2", 2)], ids=["the same", "another"])
+@on_virtual_time
+async def test_another_container_is_another_life_whatever_time_is_told_of_its_start(second: str, asked: int) -> None:
+    world = World()
+    world.register()
+    world.see(statuses=[running(2) | {"containerID": "containerd://1"}])
+    await world.pass_time()
+    world.see(ready="False", ready_since=9, statuses=[running(3) | {"containerID": second}])
+    await world.pass_time()
+    assert world.registry.calls.count("list-instances") == asked

@@ -1,0 +1,1 @@
+"""The parts of `registry-status check`: each looks at one thing, and answers with findings."""

@@ -1,0 +1,105 @@
+"""The parts of `check` that need no cluster: clocks, names, and what is told of each."""
+
+import asyncio
+import socket
+from dataclasses import replace
+from email.utils import formatdate
+from typing import Any
+
+import pytest
+
+from registry_status.cli.checks.addresses import check_addresses
+from registry_status.cli.checks.clocks import check_clock
+from registry_status.cli.checks.finding import LISTED, Area, Finding, Findings, Level, failed, listed
+from registry_status.cli.checks.pods import check_pods, see
+from registry_status.cli.checks.settings import check_settings
+from registry_status.config import Settings
+from tests.pods import pod
+
+NOW = 1_800_000_000.0
+told = Findings(Area.REGISTRY)
+
+
+@pytest.mark.parametrize(
+    ("ahead", "took", "level", "said"),
+    [
+        (0, 0.1, Level.OK, "agrees with ours"),
+        (5, 0, Level.OK, "agrees"),
+        (-5, 0, Level.OK, "agrees"),
+        (-6, 0, Level.OK, "agrees"),  # the header's second has only begun
+        (6, 0, Level.WARNING, "is 6 s ahead of ours"),
+        (-7, 0, Level.WARNING, "is 6 s behind ours"),
+        (3600, 2, Level.WARNING, "ahead of ours"),
+        (10, 8, Level.OK, "agrees"),  # a slow answer: nobody knows when it was written
+    ],
+)
+def test_clocks_that_differ_by_more_than_five_seconds_are_a_warning(ahead: int, took: float, level: Level, said: str) -> None:
+    found = check_clock(told, "the registry", formatdate(NOW + ahead, usegmt=True), NOW, NOW + took)
+    assert found.level is level
+    assert said in found.what
+    assert ("NTP" in found.fix) is (level is Level.WARNING)
+
+
+@pytest.mark.parametrize("date", ["", "yesterday", "Mon, 99 Foo 2026"])
+def test_an_answer_without_a_date_is_skipped(date: str) -> None:
+    assert check_clock(told, "the registry", date, NOW, NOW).level is Level.SKIPPED
+
+
+@pytest.mark.parametrize(
+    ("trouble", "said"),
+    [
+        (
+            socket.gaierror(-2, "Name or service not known"),
+            "DNS does not know the name registry.shop (Name or service not known)",
+        ),
+        (TimeoutError(), "DNS gave no answer for registry.shop"),
+    ],
+)
+async def test_a_name_that_dns_does_not_know_is_named(trouble: Exception, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def getaddrinfo(*_: Any, **__: Any) -> None:
+        raise trouble
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    (reached,) = await check_addresses(Settings(registry_address=("http://registry.shop:30100",)))
+    (found,) = reached.findings
+    assert (reached.usable, found.level) == (False, Level.ERROR)
+    assert found.what == f"http://registry.shop:30100: {said}"
+    assert found.fix
+
+
+def test_lists_are_short() -> None:
+    assert listed(["a"]) == "a"
+    assert listed(map(str, range(LISTED + 5))).endswith("9; and 5 more")
+
+
+@pytest.mark.parametrize("level", Level)
+def test_only_errors_fail(level: Level) -> None:
+    assert failed([Finding(level, Area.PODS, "x")]) is (level is Level.ERROR)
+
+
+def test_a_connect_timeout_longer_than_the_requests_is_a_warning() -> None:
+    settings = Settings(registry_address=("http://r",), connect_timeout=9, request_timeout=5)
+    (found,) = check_settings(settings)
+    assert found.level is Level.WARNING
+    assert "--connect-timeout (9 s) exceeds --request-timeout (5 s)" in found.what
+    assert [one.level for one in check_settings(replace(settings, connect_timeout=2))] == [Level.OK]
+
+
+STRANGE: list[tuple[dict[str, Any], list[str]]] = [
+    ({"registry-status/service": "cart"}, ["annotation registry-status/service"]),
+    ({"registrystatus.io/service-id": "x"}, ["annotation registrystatus.io/service-id"]),
+    ({"app.kubernetes.io/version": "1"}, []),
+    ({"registry-status.io/service": "cart"}, []),
+    ({"registry-status/owner": "me"}, []),
+]
+
+
+@pytest.mark.parametrize(("annotations", "strangers"), STRANGE)
+def test_keys_that_look_like_ours_are_found(annotations: dict[str, str], strangers: list[str]) -> None:
+    assert list(see(pod(annotations), Settings()).strangers) == strangers
+
+
+def test_the_class_of_pods_that_lack_is_told() -> None:
+    settings = Settings(operator_class="blue", namespaces=("shop",), label_selector="a=b")
+    (found,) = check_pods([see(pod({"service": "cart"}), settings)], settings)
+    assert found.what == "none of 1 pod in namespaces shop with labels a=b is annotated of class blue"
