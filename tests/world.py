@@ -57,6 +57,8 @@ class StateRegistry:
     after_write: RegistryError | None = None
     """Raised once a write was applied: its outcome is unclear to the caller."""
 
+    refuses: dict[str, RegistryError] = field(default_factory=dict)
+    """What is said to every write to these instances."""
     wakes: list[Callable[[], None]] = field(default_factory=list)
 
     def on_available(self, wake: Callable[[], None]) -> None:
@@ -105,6 +107,8 @@ class StateRegistry:
 
     async def write_status(self, tenant: Tenant, service_id: str, instance_id: str, status: InstanceStatus) -> None:
         await self._call("write-status")
+        if instance_id in self.refuses:
+            raise self.refuses[instance_id]
         try:
             before = self.state.put_status(service_id, instance_id, status, tenant)
         except Refusal as error:
@@ -132,30 +136,40 @@ class World:
         beside: "World | None" = None,
         trust_ids: bool = False,
         settings: Settings | None = None,
+        registry: Callable[[RegistryState], StateRegistry] | None = None,
         **timing: float,
     ) -> None:
         self.settings = settings or Settings()
         self.state = beside.state if beside is not None else RegistryState(clock=lambda: START + _now())
         if beside is None:
             self.state.create_service(NewService(name="cart", service_id=SERVICE))
-        self.registry = StateRegistry(self.state)
+        self.registry = (registry or StateRegistry)(self.state)
         self.outcomes: list[Outcome] = []
         self.forgotten: list[PodRef] = []
         self.retries = 0
         self.drifts: list[str] = []
         self.not_ready: list[InstanceStatus] = []
-        self.engine = Engine(
-            self.registry,
-            self,
-            timing=Timing(**timing),
-            trust_ids=trust_ids,
-            chance=random.Random(1),
-            wall_clock=lambda: START + _now(),
-        )
+        self._timing, self._trust_ids = Timing(**timing), trust_ids
+        self.engine = self._new_engine()
         if beside is not None:
             self.engine.stand_by()
         elif not held:
             self.engine.start_writing()
+
+    def restart(self) -> None:
+        """Another process takes over with an engine that knows nothing and is held; see to it that the one before is drained."""
+        self.registry.wakes.clear()
+        self.engine = self._new_engine()
+
+    def _new_engine(self) -> Engine:
+        return Engine(
+            self.registry,
+            self,
+            timing=self._timing,
+            trust_ids=self._trust_ids,
+            chance=random.Random(1),
+            wall_clock=lambda: START + _now(),
+        )
 
     # The engine's reporter.
 

@@ -9,7 +9,6 @@ import itertools
 import random
 import ssl
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ import aiohttp
 from registry_status.registry.devserver import NewInstance, NewService, StatusWrite
 from tests.chaos.background import Background
 from tests.chaos.registry import Registry
+from tests.chaos.truth import History, out_of_order, wrong
 from tests.cluster.kube import Kube
 
 PREFIX = "registry-status.io/"
@@ -46,24 +46,21 @@ class Pod:
     service: str
     ready: bool = True
     restarts: int = 0
+    accepted_at: float = 0.0
+    """When its node took it, which no restart changes: its status.startTime."""
     started_at: float = 0.0
+    """When its container started last."""
     changed_at: float = 0.0
     """When its Ready condition changed last."""
     instances: list[str] = field(default_factory=list)
     """What its SDK has registered, one for each life of its container; the last one is the present life's."""
-    history: list[str] = field(default_factory=list)
-    """What the registry had to say of it, one after the other."""
+    history: History = field(default_factory=History)
     deleted: bool = False
     born: float = field(default_factory=time.monotonic)
     busy: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    @property
-    def expected(self) -> str:
-        return self.history[-1]
-
     def says(self, status: str) -> None:
-        if not self.history or self.history[-1] != status:
-            self.history.append(status)
+        self.history.says(status, time.time())
 
 
 class Fleet:
@@ -120,34 +117,15 @@ class Fleet:
         Of the pods that are gone, those count that were born before `gone` (monotonic time): later ones no operator has seen.
         """
         found = {one.instance_id: one.status for one in self.registry.server.registry.all_instances()}
-        problems = []
-        for pod in [*self.pods.values(), *(pod for pod in self.gone if pod.born < gone)]:
-            *older, current = pod.instances
-            expected = dict.fromkeys(older, "DOWN" if pod.expected == "UP" else pod.expected) | {current: pod.expected}
-            problems += [
-                f"{pod.name}: {name} is {found[name]}, not {status} (its pod was {', '.join(pod.history[-4:])})"
-                for name, status in expected.items()
-                if name in found and found[name] != status
-            ]
-            if current not in found:
-                problems.append(f"{pod.name}: {current} is not registered any more")
-        return problems
+        pods = [*self.pods.values(), *(pod for pod in self.gone if pod.born < gone)]
+        return [f"{pod.name}: {problem}" for pod in pods for problem in wrong(found, pod.instances, pod.history)]
 
-    def late(self, writes: list[StatusWrite]) -> list[str]:
-        """Writes of a status that the pod had before one that was written already."""
-        by_instance = {name: pod for pod in [*self.pods.values(), *self.gone] for name in pod.instances}
-        reached: Counter[str] = Counter()
-        problems = []
-        for write in writes:
-            pod = by_instance.get(write.instance_id)
-            if pod is None or (write.instance_id != pod.instances[-1] and write.after == "DOWN"):
-                continue  # an earlier life's leftover
-            position = _next(pod.history, write.after, reached[write.instance_id])
-            if position is None:
-                problems.append(f"{pod.name}: {write.after} was written again, its pod was {', '.join(pod.history)}")
-            else:
-                reached[write.instance_id] = position
-        return problems
+    def late(self, writes: list[StatusWrite], since: float) -> list[str]:
+        """Writes that were not right any more; all was in step at the moment `since` (epoch seconds)."""
+        pods = [*self.pods.values(), *self.gone]
+        histories = {name: pod.history for pod in pods for name in pod.instances}
+        leftovers = frozenset(name for pod in pods for name in pod.instances[:-1])
+        return out_of_order(writes, histories, leftovers, since)
 
     # --- inside --------------------------------------------------------------------------------------
 
@@ -193,10 +171,10 @@ class Fleet:
         await asyncio.gather(*(self._create() for _ in range(count)))
 
     async def _create(self) -> None:
-        number = next(self._numbers)
+        number, now = next(self._numbers), time.time()
         pod = Pod(
             name=f"p{number:05}", ip=f"10.{number // 62500 + 1}.{number // 250 % 250}.{number % 250 + 1}",
-            service=f"svc-{number // PER_SERVICE}", started_at=time.time() - 60, changed_at=time.time() - 30,
+            service=f"svc-{number // PER_SERVICE}", accepted_at=now - 65, started_at=now - 60, changed_at=now - 30,
         )  # fmt: skip
         async with pod.busy:
             if number % PER_SERVICE == 0:
@@ -232,7 +210,7 @@ class Fleet:
         }  # fmt: skip
         body = {
             "phase": "Running", "conditions": conditions, "podIP": pod.ip, "podIPs": [{"ip": pod.ip}],
-            "startTime": timestamp(pod.started_at - 5 if not pod.restarts else pod.started_at - 300),
+            "startTime": timestamp(pod.accepted_at),
             "containerStatuses": [main],
         }  # fmt: skip
         await self._send("PATCH", f"/{pod.name}/status", {"status": body}, fine=(404,))
@@ -300,11 +278,3 @@ class Fleet:
 
     async def _flip_all(self, count: int) -> None:
         await asyncio.gather(*(self._flip(pod) for pod in list(self.pods.values())[:count]))
-
-
-def _next(history: list[str], status: str, start: int) -> int | None:
-    """Where a status comes next in a pod's history, from a place on."""
-    try:
-        return history.index(status, start)
-    except ValueError:
-        return None

@@ -18,6 +18,8 @@ from tests.integration.running import Operator
 
 TAKEOVER = 8.0
 """Seconds in which a standby leads after its leader has died (issue 4)."""
+AT_ONCE = 32
+"""Requests that an operator has under way at most (--concurrency)."""
 
 
 def leads(run: Operator) -> bool:
@@ -63,6 +65,7 @@ def test_an_operator_that_is_killed_at_random_moments(stage: Stage) -> None:
             runs.append(stage.start())
             time.sleep(chance.uniform(0.2, 3))
 
+    written, since = stage.registry.server.journal.total_writes, time.time()
     try:
         with stage.fleet.churning(30):
             began = time.monotonic()
@@ -71,6 +74,7 @@ def test_an_operator_that_is_killed_at_random_moments(stage: Stage) -> None:
         runs[-1].wait_ready(30)
         settled = stage.settle(LIMIT * PATIENCE + 10, runs[-1], gone=0.0)
         assert settled <= LIMIT * PATIENCE
+        assert stage.fleet.late(stage.registry.server.writes[written:], since) == []
         stage.note(f"SIGKILL {len(runs) - 1} times", runs[-1], lasted, settled)
     finally:
         for run in runs:
@@ -99,7 +103,7 @@ def test_a_leader_that_is_frozen_longer_than_its_lease(stage: Stage) -> None:
         def end() -> None:
             leader.process.send_signal(signal.SIGCONT)
 
-        stage.survive("leader frozen", leader, begin, ends=end, after=lambda: standby, order=False)
+        stage.survive("leader frozen", leader, begin, ends=end, after=lambda: standby, on_the_wire=AT_ONCE)
         wait_for(lambda: not leads(leader), 5 * PATIENCE, "the old leader to notice")
 
 
@@ -167,7 +171,7 @@ def test_a_history_that_was_compacted_while_the_operator_slept(stage: Stage) -> 
             run.process.send_signal(signal.SIGCONT)
 
         stage.survive(
-            "history compacted while frozen", run, begin, ends=end, limit=RETRY_API + LIMIT, order=False, watched=False
+            "history compacted while frozen", run, begin, ends=end, limit=RETRY_API + LIMIT, on_the_wire=AT_ONCE, watched=False
         )
         assert 'watch_faults_total{kind="expired"}' in run.metrics()
 

@@ -26,7 +26,9 @@ FAULTS: dict[str, tuple[tuple[Fault, ...], float]] = {
     "drops requests": ((Fault(Drop()),), 30),
     "applies writes and drops the answers": ((Fault(Drop(), method="PUT", when=When.AFTER),), 30),
 }
-LIMITS = {"is slow (2 s)": 2 + LIMIT, "hangs 30 s, then fails": 5 + LIMIT}
+SILENCE = 5.0
+"""Seconds that a request waits at most for its answer (--request-timeout)."""
+LIMITS = {"is slow (2 s)": 2 + LIMIT, "hangs 30 s, then fails": SILENCE + LIMIT}
 """What is on its way when the fault ends comes back as late as the fault made it."""
 
 
@@ -65,19 +67,21 @@ def test_a_network_that_has_lost_the_way_to_the_registry(stage: Stage) -> None:
             wire.cut()
             lasting(30)()
 
-        stage.survive("network to the registry cut", run, begin, ends=wire.mend, limit=5 + LIMIT)
+        stage.survive("network to the registry cut", run, begin, ends=wire.mend, limit=SILENCE + LIMIT)
     wire.close()
 
 
-def test_one_of_two_addresses_is_dead(stage: Stage) -> None:
+@pytest.mark.parametrize(("death", "limit"), [("refuses", LIMIT), ("is silent", SILENCE + LIMIT)])
+def test_one_of_two_addresses_is_dead(stage: Stage, death: str, limit: float) -> None:
+    """And stays so: everything has to come right by the other one."""
     wire = Wire(stage.background, stage.registry.port)
     with stage.operator("--registry-address", stage.registry.url, url=wire.url) as run:
 
         def begin() -> None:
-            wire.close()
+            (wire.close if death == "refuses" else wire.cut)()
             lasting(30)()
 
-        stage.survive("one of two addresses dead", run, begin, ends=wire.open)
+        stage.survive(f"one of two addresses {death}", run, begin, limit=limit)
     wire.close()
 
 

@@ -124,7 +124,7 @@ def test_where_all_is_well_it_says_what_it_looked_at_and_ends_with_0(
         "no Event of the last hour",
     ):
         assert re.search(expected, ok), f"{expected} is missing in\n{ok}"
-    assert ran.data["summary"]["SKIPPED"] == 2  # one replica takes no Lease; nothing is written
+    assert ran.data["summary"]["SKIPPED"] == 3  # workloads, the Lease of a single replica, the right to write
 
 
 def test_text_has_a_line_for_each_finding_and_one_that_counts_them(
@@ -458,6 +458,47 @@ def test_annotations_with_a_misspelt_prefix_and_labels_are_named(check: Check, p
     warnings = check(server[1]).findings("WARNING")
     for key in ("annotation registry-status/service", "label registry-status.io/app"):
         assert any(f"{key} is not read: {pods.namespace}/cart" in one for one in warnings)
+
+
+def workload(annotations: dict[str, str], template: dict[str, str]) -> dict[str, Any]:
+    labels = {"app": "cart"}
+    pod = {"metadata": {"labels": labels, "annotations": template}, "spec": {"containers": [{"name": "main", "image": "x"}]}}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "cart", "annotations": annotations},
+        "spec": {"selector": {"matchLabels": labels}, "template": pod},
+    }
+
+
+OURS = {"registry-status.io/service": "cart"}
+
+
+@pytest.mark.parametrize(
+    ("own", "template", "warned"),
+    [(OURS, {}, True), (OURS, OURS, False), ({}, OURS, False), ({"other": "x"}, {}, False)],
+    ids=["on the workload only", "on both", "on the template", "of others"],
+)
+def test_annotations_on_the_workload_instead_of_its_template_are_named(
+    control_plane: ControlPlane,
+    check: Check,
+    pods: Pods,
+    server: Server,
+    own: dict[str, str],
+    template: dict[str, str],
+    warned: bool,
+) -> None:
+    control_plane.kube.apply(workload(own, template), namespace=pods.namespace)
+    said = f"annotations on the workload, not on its pod template: Deployment {pods.namespace}/cart; move them to spec.template"
+    assert any(said in one for one in check(server[1]).findings("WARNING")) is warned
+
+
+def test_who_may_not_list_workloads_hears_that_they_were_not_looked_at(
+    control_plane: ControlPlane, pods: Pods, server: Server
+) -> None:
+    who = account(control_plane, pods.namespace, PODS, EVENTS)
+    ran = Check(who.kubeconfig, pods.namespace)(server[1])
+    assert any("workloads are not looked at" in one for one in ran.findings("SKIPPED"))
 
 
 def test_an_invalid_annotation_is_named(check: Check, pods: Pods, server: Server) -> None:

@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
 from registry_status.model import Desired, InstanceStatus, Outcome, OutcomeKind, PodRef, Reason, Target, Tenant
@@ -47,6 +48,8 @@ BACKOFF_ALONE = 2.0
 """...of many failing pods; of one alone..."""
 BACKOFF_SHARE = 0.2
 """...and what each further one adds: with full jitter about ten retries a second, however many pods fail."""
+GAIN = 2
+"""So many pods that wait are tried at once for each that was served after a failure."""
 JITTER = 0.1
 """By how much of themselves long waits vary, so that pods and operators do not march in step."""
 SHORTEST = 0.05
@@ -113,8 +116,8 @@ class Delivery:
         self._chance = chance
         self._wall_clock = wall_clock
         self._retries = Budget()
-        self._waiting: set[str] = set()
-        """Pods whose last attempt the registry failed: they begin anew as soon as it is known to work again."""
+        self._waiting: dict[str, None] = {}
+        """Pods whose last attempt the registry failed, the longest waiting first: they begin anew as soon as it works again."""
         registry.on_available(self._begin_anew)
         self.directory = Directory(registry)
         self.instances = Instances()
@@ -190,6 +193,8 @@ class Delivery:
             return 0.0
         wait = self._retries.take(loop_time())
         record.has_turn = wait > 0
+        if record.has_turn:
+            self._waiting[record.uid] = None
         return wait
 
     def unclaim_all(self, record: PodRecord) -> None:
@@ -374,7 +379,7 @@ class Delivery:
 
     def _arrived(self, record: PodRecord, desired: Desired, written: int) -> float | None:
         record.attempts = 0
-        self._waiting.discard(record.uid)
+        self._was_served(record)
         record.acknowledged = self.consumers.resolved(desired) if record.instances else None
         self._warn_of_harm(record, desired)
         if record.current is None and not self._is_ending(desired):
@@ -441,9 +446,10 @@ class Delivery:
             self.retire(record, self._failure_text(record, error))
             return None
         self._tell(record, _kind(error), self._failure_text(record, error), code=error.code)
+        record.hurried = False
         least = _least_wait(error)
         if least is None:
-            self._waiting.add(record.uid)
+            self._waiting[record.uid] = None
         if isinstance(error, UnavailableError | LoggedOutError):
             return GIVE_UP_AFTER  # nothing was sent: the registry says when it works again, without a timer for each pod
         self._reporter.retried()
@@ -456,13 +462,23 @@ class Delivery:
 
     def _begin_anew(self) -> None:
         """The registry works again: all that waited for it begin anew, with their newest statuses."""
-        waiting, self._waiting = self._waiting, set()
-        for uid in waiting:
-            record = self._records.get(uid)
-            if record is not None:
-                record.attempts = 0
-                self._demand(record)
-                self.wake(uid)
+        for uid in list(self._waiting):
+            self._retry_now(uid)
+
+    def _was_served(self, record: PodRecord) -> None:
+        """A pod that had waited was served: let two more try at once, and so on twice as many, as long as that goes well."""
+        if self._waiting.pop(record.uid, 0) is None or record.hurried:
+            record.hurried = False
+            for other in list(islice(self._waiting, GAIN)):
+                self._retry_now(other)
+
+    def _retry_now(self, uid: str) -> None:
+        del self._waiting[uid]
+        record = self._records.get(uid)
+        if record is not None:
+            record.attempts, record.has_turn, record.hurried = 0, False, True
+            self._demand(record)
+            self.wake(uid)
 
     def _tell_lost(self, record: PodRecord, held: Held) -> None:
         owner = self._records.get(held.owner) if held.owner is not None else None
@@ -561,7 +577,7 @@ class Delivery:
 
     def _forget(self, record: PodRecord) -> None:
         self.unclaim_all(record)
-        self._waiting.discard(record.uid)
+        self._waiting.pop(record.uid, None)
         self._records.remove(record.uid)
         self._reporter.forget(record.desired.pod)
 

@@ -37,6 +37,8 @@ class PodRecord:
     """Failures in a row since the desired status last changed."""
     has_turn: bool = False
     """A retry waits for its turn, which the shared budget has given it."""
+    hurried: bool = False
+    """It is tried before its turn, since others that had waited were served."""
     told: OutcomeKind | None = None
     """The outcome that was reported last."""
     told_text: str = ""

@@ -8,11 +8,15 @@ from typing import Any
 
 import pytest
 
+from registry_status.cli.checks import kubernetes
 from registry_status.cli.checks.addresses import check_addresses
 from registry_status.cli.checks.clocks import check_clock
 from registry_status.cli.checks.finding import LISTED, Area, Finding, Findings, Level, failed, listed
 from registry_status.cli.checks.pods import check_pods, see
 from registry_status.cli.checks.settings import check_settings
+from registry_status.cluster.access import Access
+from registry_status.cluster.api import ApiServer
+from registry_status.cluster.connection import open_session
 from registry_status.config import Settings
 from tests.pods import pod
 
@@ -65,6 +69,21 @@ async def test_a_name_that_dns_does_not_know_is_named(trouble: Exception, said: 
     assert (reached.usable, found.level) == (False, Level.ERROR)
     assert found.what == f"http://registry.shop:30100: {said}"
     assert found.fix
+
+
+@pytest.mark.parametrize(("version", "level"), [((1, 24), Level.WARNING), ((1, 25), Level.OK), ((2, 0), Level.OK)])
+async def test_a_kubernetes_that_is_too_old_is_a_warning(
+    version: tuple[int, int], level: Level, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def told_version(_: ApiServer) -> tuple[int, int]:
+        return version
+
+    monkeypatch.setattr(kubernetes, "server_version", told_version)
+    access = Access(server="http://127.0.0.1:1", source="test")
+    async with open_session(access) as session:
+        found = await anext(kubernetes.check_kubernetes(ApiServer(access, session), session, Settings()))
+    assert found.level is level
+    assert f"Kubernetes {version[0]}.{version[1]} at http://127.0.0.1:1 (test)" in found.what
 
 
 def test_lists_are_short() -> None:

@@ -25,7 +25,7 @@ def test_a_pace_out_of_range_is_told(speed: str, capsys: pytest.CaptureFixture[s
     assert "is not a number from 0.5 to 4" in capsys.readouterr().err
 
 
-async def _interrupted(_settings: Settings, *, stop: asyncio.Event, ready: asyncio.Event | None = None) -> None:
+async def _interrupted(settings: Settings, *, stop: asyncio.Event, ready: asyncio.Event | None = None) -> None:
     """An operator that takes a signal, as `run_operator` does: it sets the stop event and ends."""
     stop.set()
 

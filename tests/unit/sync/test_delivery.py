@@ -578,3 +578,41 @@ async def test_another_container_is_another_life_whatever_time_is_told_of_its_st
     world.see(ready="False", ready_since=9, statuses=[running(3) | {"containerID": second}])
     await world.pass_time()
     assert world.registry.calls.count("list-instances") == asked
+
+
+@on_virtual_time
+async def test_a_registry_that_was_too_busy_is_brought_up_to_date_faster_than_the_budget_of_retries_once_it_serves() -> None:
+    world, pods = World(), 300
+    places = [{"name": f"cart-{number}", "ip": f"10.244.{number // 250}.{number % 250}"} for number in range(pods)]
+    for number, place in enumerate(places):
+        world.register(host=place["name"], ip=place["ip"])
+        world.see(uid=f"uid-{number}", **place)
+    await world.pass_time()
+    busy = TransientError("http-429", "slow down", address="http://registry", retry_after=1.0)
+    world.registry.fails = lambda what: busy if what == "write-status" else None
+    for number, place in enumerate(places):
+        world.see(uid=f"uid-{number}", ready="False", ready_since=30, **place)
+    await world.pass_time(30)
+    world.registry.fails = None
+    await world.pass_time(3)
+    assert len(world.written()) == pods, "the budget alone would take 15 s"
+    assert world.redundant() == []
+
+
+@on_virtual_time
+async def test_an_instance_that_the_registry_stumbles_over_is_not_tried_more_often_because_others_are_served() -> None:
+    world = World()
+    poison = world.register()
+    world.register(host="cart-2", ip="10.244.0.8")
+    other = {"uid": "uid-2", "name": "cart-2", "ip": "10.244.0.8"}
+    world.see()
+    world.see(**other)
+    await world.pass_time()
+    world.registry.refuses = {poison: BUSY}
+    world.see(ready="False", ready_since=30)
+    await world.pass_time(60)
+    before = world.registry.calls.count("write-status")
+    for number in range(60):
+        world.see(ready="False" if number % 2 else "True", ready_since=31 + number, **other)
+        await world.pass_time(1)
+    assert world.registry.calls.count("write-status") - before < 60 + 120

@@ -11,6 +11,7 @@ from registry_status.cli.checks.operators import check_operators
 from registry_status.cli.checks.pods import Seen, check_forgotten, check_judged, check_pods, see
 from registry_status.cli.checks.registry import check_access, check_harm
 from registry_status.cli.checks.settings import check_settings, refused
+from registry_status.cli.checks.workloads import check_workloads
 from registry_status.cli.planning import judge_all
 from registry_status.cli.reading import Register, Snapshot, keep_quiet, read_pods
 from registry_status.cli.show import Progress
@@ -79,6 +80,7 @@ class _Checkup:
             self.found.append(Findings(Area.PODS).error(f"the pods cannot be listed: {error}", fix))
             return
         self.found += check_pods(self._seen, settings)
+        await self._take(check_workloads(api, settings))
         served = {(one.pod.namespace, one.pod.name) for one in self._served}
         await self._take(check_operators(api, settings, lease_of(settings, api), served))
 
