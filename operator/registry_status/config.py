@@ -181,6 +181,13 @@ def _boolean(text: str) -> bool:
     return text.lower() == "true"
 
 
+def _shard(text: str) -> str:
+    found = re.fullmatch(r"([0-9]{1,4})/([0-9]{1,4})", text)
+    if text and (found is None or not 1 <= int(found[1]) <= int(found[2])):
+        raise ValueError("NUMBER/COUNT such as 1/4, from 1/1 to 9999/9999")
+    return text
+
+
 def _between(low: float, high: float) -> Callable[[str], float]:
     def parse(text: str) -> float:
         form = f"a number of seconds from {low:g} to {high:g}"
@@ -227,6 +234,10 @@ class Settings:
     label_selector: str = setting(
         _text, "", "Watch only pods with these labels (the API server does the work).", group="Kubernetes", metavar="SELECTOR"
     )
+    shard: str = setting(
+        _shard, "", "Watch only this share of the pods, such as 1/4 (Kubernetes 1.36, feature gate ShardedListAndWatch).",
+        group="Kubernetes", metavar="NUMBER/COUNT",
+    )  # fmt: skip
     watch_filter: bool = setting(
         _boolean, True, "Drop other pods' events by their bytes, before anything is parsed; off: plain kopf, at its price.",
         group="Kubernetes", metavar="BOOL",
@@ -343,6 +354,18 @@ class Settings:
     def prefix(self) -> str:
         """How every annotation of ours begins."""
         return self.annotation_prefix + "/"
+
+    @property
+    def shard_selector(self) -> str:
+        """The share of the pods that is watched, as the API server is asked for it: a range of hashes of their uids.
+
+        The ranges of all shares of one count have neither gaps nor overlaps. Empty: all pods.
+        """
+        if not self.shard:
+            return ""
+        number, count = map(int, self.shard.split("/"))
+        low, high = ((share << 64) // count for share in (number - 1, number))
+        return f"shardRange(object.metadata.uid, '{low:#018x}', '{high:#018x}')"
 
     def allows(self, patterns: Sequence[str], namespace: str, name: str) -> bool:
         """Whether pods of the namespace may name this project or tenant."""

@@ -7,6 +7,7 @@ kubeconfigs are read here with `yaml` and `ssl` alone. Only what needs a program
 No token, password or key ever appears in a `repr` or in an error.
 """
 
+import logging
 import os
 import ssl
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from registry_status.cluster.connection import session_arguments
+from registry_status.watched import Watched
 
 if TYPE_CHECKING:
     from kubernetes.aio.client import ApiClient
@@ -24,6 +26,8 @@ SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 TOKEN_READ_EVERY = 60.0
 """Seconds. Kubernetes rotates a service account's token long before it expires, so an older copy is good for minutes."""
 
+
+logger = logging.getLogger(__name__)
 
 Fetch = Callable[[], Awaitable[tuple[str | None, float]]]
 
@@ -112,6 +116,40 @@ class Fetched:
         self._stale_at = 0.0
 
 
+class Tls:
+    """Gives the TLS context of the next connection, made anew when one of its files has changed: certificates are rotated."""
+
+    def __init__(
+        self, load: Callable[[], ssl.SSLContext], *paths: Path | None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`load` reads the `paths`, and raises `AccessError` for what cannot be used."""
+        self._load = load
+        self._clock = clock
+        self._watched = Watched(*(path for path in paths if path is not None))
+        self._watched.changed(clock())
+        self._adapt: Callable[[ssl.SSLContext], None] = lambda _: None
+        self._context = load()
+
+    def __call__(self) -> ssl.SSLContext:
+        """The context; files that cannot be used leave it as it was."""
+        if not self._watched.changed(self._clock()):
+            return self._context
+        try:
+            context = self._load()
+            self._adapt(context)
+        except AccessError as error:
+            logger.warning("TLS files have changed and cannot be used, so the ones before stay: %s", error)
+        else:
+            self._context = context
+            logger.info("TLS files have changed: new connections to the API server use them")
+        return self._context
+
+    def adapt(self, adapt: Callable[[ssl.SSLContext], None]) -> None:
+        """Do this to the present context and to those that follow, as with a certificate that a plugin handed out."""
+        adapt(self._context)
+        self._adapt = adapt
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
     """Everything needed to talk to one API server."""
@@ -122,7 +160,8 @@ class Access:
     """Where this was read, for messages: `service account`, or the kubeconfig and its context."""
     namespace: str = "default"
     """The namespace that the kubeconfig's context names, or the operator's own."""
-    tls: ssl.SSLContext | None = field(default=None, repr=False)
+    tls: Callable[[], ssl.SSLContext] | None = field(default=None, repr=False)
+    """Gives the context of the next connection; None: the system's authorities are trusted."""
     credentials: Credentials = field(default_factory=Fixed, repr=False)
     server_name: str | None = None
     """The name to expect in the server's certificate, if it is not the URL's."""
@@ -169,11 +208,12 @@ def in_cluster(environment: Mapping[str, str], folder: Path = SERVICE_ACCOUNT) -
         namespace = (folder / "namespace").read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError):
         namespace = ""
+    authority = folder / "ca.crt"
     return Access(
         server=f"https://{f'[{host}]' if ':' in host else host}:{port}",
         source="service account",
         namespace=namespace or "default",
-        tls=tls_context(ca_file=folder / "ca.crt", where="service account"),
+        tls=Tls(lambda: tls_context(ca_file=authority, where="service account"), authority),
         credentials=TokenFile(folder / "token"),
     )
 
@@ -218,9 +258,5 @@ def api_client(access: Access) -> "ApiClient":
     configuration = Configuration(host=access.server)
     configuration.retries = False
     configuration.tls_server_name = access.server_name
-    configuration.proxy = access.proxy
     configuration.client_session_kwargs = dict(session_arguments(access))
-    client = ApiClient(configuration=configuration)
-    if access.tls is not None:
-        client.rest_client.ssl_context = access.tls
-    return client
+    return ApiClient(configuration=configuration)

@@ -1,8 +1,9 @@
 """The HTTP connections to the API server: sockets that notice a dead peer, and requests signed anew each time."""
 
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import aiohttp
 from yarl import URL
@@ -24,29 +25,45 @@ DEAD_AFTER = 10
 class SessionArguments(TypedDict):
     """What every `aiohttp.ClientSession` for an API server is made with, whoever makes it."""
 
+    request_class: type[aiohttp.ClientRequest]
     middlewares: Sequence[Middleware]
     cookie_jar: aiohttp.abc.AbstractCookieJar
     headers: dict[str, str]
-    proxy: str | None
+    proxy: URL | None
+    proxy_auth: aiohttp.BasicAuth | None
     trust_env: bool
 
 
 def session_arguments(access: "Access", *middlewares: Middleware) -> SessionArguments:
     """Return the arguments of a session for this API server; further middlewares come first. Needs a running loop."""
+    proxy = URL(access.proxy) if access.proxy is not None else None
     return SessionArguments(
+        request_class=_requests(access.tls) if access.tls is not None else aiohttp.ClientRequest,
         middlewares=(*middlewares, signer(access)),
         cookie_jar=aiohttp.DummyCookieJar(),
         # The API server would compress lists: slower for both sides than the network between them.
         headers={"User-Agent": USER_AGENT, "Accept": "application/json", "Accept-Encoding": "identity"},
-        proxy=access.proxy,
+        # Apart, since aiohttp's errors show the proxy's URL.
+        proxy=proxy.with_user(None) if proxy is not None else None,
+        proxy_auth=aiohttp.BasicAuth(proxy.user, proxy.password or "") if proxy is not None and proxy.user else None,
         trust_env=False,
     )
 
 
 def open_session(access: "Access", *middlewares: Middleware) -> aiohttp.ClientSession:
     """Open a session for this API server. Needs a running loop."""
-    connector = aiohttp.TCPConnector(limit=CONNECTIONS, ssl=access.tls or True, socket_factory=patient_socket)
+    connector = aiohttp.TCPConnector(limit=CONNECTIONS, socket_factory=patient_socket)
     return aiohttp.ClientSession(connector=connector, **session_arguments(access, *middlewares))
+
+
+def _requests(tls: Callable[[], ssl.SSLContext]) -> type[aiohttp.ClientRequest]:
+    """Make requests that ask for the TLS context each: sessions outlive certificates, and connections are kept by context."""
+
+    class Request(aiohttp.ClientRequest):
+        def __init__(self, method: str, url: URL, **arguments: Any) -> None:  # noqa: ANN401 - as aiohttp passes them
+            super().__init__(method, url, **(arguments | {"ssl": tls()}))
+
+    return Request
 
 
 def patient_socket(address: aiohttp.AddrInfoType) -> socket.socket:

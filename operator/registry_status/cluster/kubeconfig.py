@@ -18,6 +18,7 @@ from registry_status.cluster.access import (
     AccessError,
     Credentials,
     Fixed,
+    Tls,
     TokenFile,
     reason,
     tls_context,
@@ -179,7 +180,13 @@ def _proxy(cluster: Entry) -> str | None:
     return text
 
 
-def _tls(cluster: Entry, user: Entry) -> ssl.SSLContext:
+def _tls(cluster: Entry, user: Entry) -> Tls:
+    """What stands in files is read again when they change; the kubeconfig itself is not."""
+    authority = None if cluster.flag("insecure-skip-tls-verify") else _file(cluster, "certificate-authority")
+    return Tls(lambda: _context(cluster, user), authority, _file(user, "client-certificate"), _file(user, "client-key"))
+
+
+def _context(cluster: Entry, user: Entry) -> ssl.SSLContext:
     context = unverified_context() if cluster.flag("insecure-skip-tls-verify") else _verified(cluster)
     certificate, key = _pem(user, "client-certificate"), _pem(user, "client-key")
     if (certificate is None) != (key is None):
@@ -199,11 +206,15 @@ def _verified(cluster: Entry) -> ssl.SSLContext:
     return tls_context(ca_file=file, ca_text=text, where=cluster.where)
 
 
+def _file(entry: Entry, key: str) -> Path | None:
+    """The file that is named for want of the data itself."""
+    return entry.path(key) if entry.data(f"{key}-data") is None else None
+
+
 def _pem(user: Entry, key: str) -> bytes | None:
-    data = user.data(f"{key}-data")
-    path = user.path(key) if data is None else None
+    path = _file(user, key)
     if path is None:
-        return data
+        return user.data(f"{key}-data")
     try:
         return path.read_bytes()
     except OSError as error:
@@ -227,7 +238,7 @@ def load_pair(context: ssl.SSLContext, certificate: bytes, key: bytes, where: st
         raise AccessError(f"{where}: the client certificate needs a temporary file: {reason(error)}") from None
 
 
-def _credentials(user: Entry, tls: ssl.SSLContext) -> Credentials:
+def _credentials(user: Entry, tls: Tls) -> Credentials:
     """Choose as kubectl does: what is written in the kubeconfig before what a program or provider would hand out."""
     token, token_file = user.text("token"), user.path("tokenFile")
     if token_file is not None:

@@ -5,7 +5,6 @@ A module of its own, imported only when a kubeconfig has such a user, because im
 
 import asyncio
 import datetime as dt
-import ssl
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from kubernetes.aio.config import ConfigException
 from kubernetes.aio.config.exec_provider import ExecProvider
 from kubernetes.aio.config.kube_config import ConfigNode, KubeConfigLoader
 
-from registry_status.cluster.access import AccessError, Fetched
+from registry_status.cluster.access import AccessError, Fetched, Tls
 from registry_status.cluster.kubeconfig import load_pair
 
 NEVER = float("inf")
@@ -26,7 +25,7 @@ PATIENCE = 60.0
 """Seconds that a plugin may take: it may ask a person to log in."""
 
 
-def plugin(where: str, settings: object, tls: ssl.SSLContext) -> Fetched:
+def plugin(where: str, settings: object, tls: Tls) -> Fetched:
     """Run an exec plugin whenever what it said last has expired."""
     where = f"{where}: exec plugin"
     try:
@@ -46,13 +45,14 @@ def plugin(where: str, settings: object, tls: ssl.SSLContext) -> Fetched:
     return Fetched(fetch)
 
 
-def _granted(where: str, status: object, tls: ssl.SSLContext) -> tuple[str | None, float]:
+def _granted(where: str, status: object, tls: Tls) -> tuple[str | None, float]:
     """Use what a plugin gave: a token, a client certificate, or both; and until when."""
     if not isinstance(status, dict):
         raise AccessError(f"{where}: status must be a mapping")
     token, certificate, key = (status.get(name) for name in ("token", "clientCertificateData", "clientKeyData"))
     if isinstance(certificate, str) and isinstance(key, str):
-        load_pair(tls, certificate.encode(), key.encode(), where)
+        pair = certificate.encode(), key.encode()
+        tls.adapt(lambda context: load_pair(context, *pair, where))
     elif not isinstance(token, str) or not token:
         raise AccessError(f"{where}: gave neither a token nor a client certificate with its key")
     return (f"Bearer {token}" if token else None), _end(where, status.get("expirationTimestamp"))

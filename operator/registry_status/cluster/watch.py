@@ -91,12 +91,31 @@ async def _run_once(
 ) -> None:
     """Run kopf until it ends. Raises `ApiError` where the API server is not there to begin with, and whatever kopf raises."""
     try:
-        streaming = await _unless(stop, _streams_lists(ApiServer(login.access, login.session())))
+        api = ApiServer(login.access, login.session())
+        await check_sharding(api, settings.shard_selector)
+        streaming = await _unless(stop, _streams_lists(api))
         if streaming is not None:
             kopf_settings.watching.initial_streaming = streaming and login.streams.lists_in_watches
             await _run_kopf(settings, kopf_settings, registry, stop)
     finally:
         await login.close()
+
+
+class ShardingError(RuntimeError):
+    """The API server does not share out pods: it would show all of them, and each would have several operators."""
+
+
+async def check_sharding(api: ApiServer, selector: str) -> None:
+    """See to it that the server knows what a shard is: one that does not passes over the question. Raises `ShardingError`."""
+    if not selector:
+        return
+    metadata = (await api.get("/api/v1/pods", {"limit": "1", "shardSelector": selector})).get("metadata")
+    info = metadata.get("shardInfo") if isinstance(metadata, dict) else None
+    if not isinstance(info, dict) or info.get("selector") != selector:
+        raise ShardingError(
+            "the API server does not share out pods: --shard needs Kubernetes 1.36 or newer with its feature gate "
+            "ShardedListAndWatch switched on"
+        )
 
 
 async def _streams_lists(api: ApiServer) -> bool:
@@ -205,6 +224,8 @@ def build_settings(settings: Settings) -> kopf.OperatorSettings:
     made.watching.server_timeout = LONGEST_WATCH
     made.watching.reconnect_backoff = 0.0  # the streams keep the pace
     made.watching.chunk_size = PAGE
+    if settings.shard_selector:
+        made.watching.shard_selectors["", "v1", "pods"] = settings.shard_selector
     if settings.label_selector:
         made.watching.label_selectors["", "v1", "pods"] = settings.label_selector
     return made

@@ -31,6 +31,11 @@ TOKEN_FORM = re.compile(r"[A-Za-z0-9._~+/-]{1,16384}=*")
 MAX_RETRY_AFTER = 300.0
 LONGEST_LEASE = 10 * 365 * 24 * 3600
 SHOWN = 200
+KINDS = frozenset({
+    "application/json", "application/octet-stream", "application/problem+json", "application/xml", "text/html", "text/plain",
+    "text/xml",
+})  # fmt: skip
+"""Content types that are named in errors. Any other is a foreign word, and may repeat what was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +95,21 @@ def service_id(answer: httpx.Response, address: str) -> str:
 def token(answer: httpx.Response, address: str) -> str:
     """The token that a login gave. The server's own words are left out of errors: they may repeat the password."""
     if answer.status_code != 200:
-        fault = _fault(answer)
-        raise _error(answer, address, None if fault is None else replace(fault, message=_refusal(fault.code), detail=""))
+        raise _login_error(answer, address)
     found = _object(answer, address).get("token")
     if not isinstance(found, str) or not TOKEN_FORM.fullmatch(found):
         raise _foreign(answer, address)
     return found
+
+
+def _login_error(answer: httpx.Response, address: str) -> RegistryError:
+    """The error that a refused login stands for, without a word of the server's: not even of where it redirects to."""
+    fault = _fault(answer)
+    if fault is not None:
+        return _error(answer, address, replace(fault, message=_refusal(fault.code), detail=""))
+    headers = {name: value for name, value in answer.headers.items() if name == "retry-after"}
+    bare = httpx.Response(answer.status_code, headers=headers, content=answer.content, request=answer.request)
+    return _bare_error(bare, address)
 
 
 def _refusal(code: str) -> str:
@@ -106,7 +120,7 @@ def _refusal(code: str) -> str:
 
 def shortened(text: str) -> str:
     """Fit for an Event or a log line: one line, printable, bounded."""
-    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    line = " ".join("".join(char if char.isprintable() else " " for char in text[: 10 * SHOWN]).split())
     return line if len(line) <= SHOWN else line[:SHOWN] + "..."
 
 
@@ -155,9 +169,10 @@ def _retry_after(answer: httpx.Response) -> float | None:
 
 
 def _foreign(answer: httpx.Response, address: str) -> TransientError:
-    kind = answer.headers.get("content-type", "no content type").split(";")[0]
+    kind = answer.headers.get("content-type", "").split(";")[0].strip().lower()
     applied = answer.request.method != "GET"
-    text = f"HTTP 200 with {len(answer.content)} bytes of {shortened(kind)} that are not a Service Center's answer"
+    shown = kind if kind in KINDS else "another type" if kind else "no content type"
+    text = f"HTTP 200 with {len(answer.content)} bytes of {shown} that are not a Service Center's answer"
     return TransientError("foreign-answer", text, address=address, maybe_applied=applied)
 
 
@@ -180,7 +195,7 @@ def _fault_in(body: Mapping[str, object]) -> _Fault | None:
     if not isinstance(code, str | int) or not re.fullmatch(r"[0-9]{1,8}", str(code)):
         return None
     message, detail = body.get("errorMessage") or body.get("errMsg") or "", body.get("detail") or ""
-    return _Fault(code=str(code), message=str(message), detail=str(detail))
+    return _Fault(code=str(code), message=_text(message), detail=_text(detail))
 
 
 def _object(answer: httpx.Response, address: str) -> Mapping[str, object]:

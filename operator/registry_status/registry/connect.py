@@ -39,6 +39,9 @@ def registry_client(
         clock=clock,
     )
     _warn_of_clear_text(settings)
+    if observer is not None:
+        for address in settings.registry_address:  # one that never failed is to be seen, too
+            observer.circuit_changed(address, is_open=False)
     return client
 
 

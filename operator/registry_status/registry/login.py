@@ -27,7 +27,8 @@ from registry_status.registry.base import (
     TransientError,
     UnavailableError,
 )
-from registry_status.registry.files import LOOK_EVERY, SecretFile
+from registry_status.registry.files import SecretFile
+from registry_status.watched import LOOK_EVERY
 
 TOKEN_LIFE = 12 * 3600.0
 """Seconds for which the server's tokens are good, unless it is set to less: then they are refused, and replaced."""
@@ -37,6 +38,9 @@ REFRESH_AGAIN = 60.0
 """Seconds until a replacement is tried again that failed."""
 WRONG_PAUSES = ((65 * 60.0, "an hour passes"), (12 * 3600.0, "12 hours pass"), (float("inf"), "the operator restarts"))
 """Seconds for which a password is left alone that was refused once, twice, and more often: longer than the server counts."""
+WRONG_MOST, WRONG_WITHIN = 3, 65 * 60.0
+"""So many logins may be refused within so many seconds, whichever passwords they had: the server counts by account, and a file
+that changes often must not lock it."""
 BLOCKED_PAUSE = 15 * 60.0
 NO_DOOR_PAUSE = 60.0
 """Seconds until the next login where nothing takes logins: nobody counts there."""
@@ -72,6 +76,8 @@ class Attempts:
     address: str = ""
     why: str = ""
     """What keeps from logging in, and until when."""
+    refused_at: tuple[float, ...] = ()
+    """When logins were refused, those with the passwords before too."""
 
     @property
     def doubtful(self) -> bool:
@@ -101,11 +107,24 @@ class Attempts:
             self._pause(error, f"nothing takes logins there: {error.message}", now, NO_DOOR_PAUSE, "a minute passes")
         else:
             self.wrong, self.proven = self.wrong + 1, False
+            self.refused_at = (*self.refused_at[1 - WRONG_MOST :], now)
             self._pause(error, error.message, now, *WRONG_PAUSES[min(self.wrong, len(WRONG_PAUSES)) - 1])
+
+    def with_another_password(self, now: float) -> "Attempts":
+        """A clean slate, but for the server's count."""
+        fresh = Attempts(refused_at=tuple(at for at in self.refused_at if now - at < WRONG_WITHIN))
+        if len(fresh.refused_at) >= WRONG_MOST:
+            fresh.code, fresh.address = self.code, self.address
+            fresh.not_before = fresh.refused_at[0] + WRONG_WITHIN
+            fresh.why = (
+                f"{WRONG_MOST} were refused within an hour, and one more would block the account; wait for that hour to pass"
+            )
+        return fresh
 
     def refusal(self, name: str, path: Path) -> LoggedOutError:
         """What those are told who need a login. The same words each time, as it is the same trouble."""
-        return LoggedOutError(self.code, f"login as {name} with the password in {path}: {self.why}", address=self.address)
+        what = f"login as {name} with the password in {path} failed"
+        return LoggedOutError(self.code, f"{what}: {self.why}", address=self.address)
 
     def _pause(self, error: RegistryError, why: str, now: float, seconds: float, until: str) -> None:
         self.code, self.address = error.code, error.address
@@ -280,14 +299,14 @@ class TokenAuth:
         self._token = None
 
     def _look(self) -> None:
-        """A new password begins with a clean slate."""
+        """A new password begins with a clean slate, as far as the server lets it."""
         try:
             changed = self._file.look(self._clock())
         except SettingsError as error:
             logger.warning("the registry's password has changed and cannot be used, so the one before stays: %s", error)
             return
         if changed:
-            self._attempts = Attempts()
+            self._attempts = self._attempts.with_another_password(self._clock())
             logger.info("the registry's password has changed")
 
     def _await_login(self) -> None:

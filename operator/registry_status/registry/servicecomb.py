@@ -162,6 +162,8 @@ class ServiceComb(AbstractAsyncContextManager["ServiceComb"]):
 
     async def knock(self) -> None:
         """Find out whether the registry answers anything. Raises `TransientError` if it does not."""
+        if self._left() <= 0:
+            raise FencedError("fenced", "this replica does not lead any more")
         try:
             await self._exchange(_Request(Operation.PROBE, "GET", HEALTH, {}, "default"), {}, answers.check_read)
         except TransientError:

@@ -20,8 +20,11 @@ REDIRECTED_TO = b"redirected-to"
 """Where `Location` is found."""
 MAX_BODY = 32 * 1024 * 1024
 """Bytes. A list of 20,000 instances takes about 16 MiB."""
+MAX_ERROR_BODY = 1024 * 1024
+"""Bytes of an answer that is an error: what people are told of it is a line, and each is searched for secrets."""
 DISCONNECTED = "the server closed the connection"
-"""In aiohttp's place, whose text may hold the head of the answer."""
+NO_HTTP = "the answer is no proper HTTP"
+"""In place of aiohttp's words, which quote what the server sent: pieces of what it was sent by us, perhaps."""
 
 
 class BodyTooLarge(httpx.ReadError):
@@ -116,10 +119,11 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         if not answer.content_length and answer.content_length is not None:
             return b""
         body, announced = bytearray(), answer.content_length or 0
+        most = self._max_body if answer.status == 200 else min(self._max_body, MAX_ERROR_BODY)
         async for chunk in answer.content.iter_any():
             body += chunk
-            if max(len(body), announced) > self._max_body:
-                raise BodyTooLarge(f"the answer is larger than {self._max_body} bytes", request=request)
+            if max(len(body), announced) > most:
+                raise BodyTooLarge(f"the answer is larger than {most} bytes", request=request)
         return bytes(body)
 
     def _open_session(self) -> aiohttp.ClientSession:
@@ -162,14 +166,14 @@ def _translated(error: aiohttp.ClientError, request: httpx.Request) -> httpx.Tra
             return httpx.ConnectError(str(error.os_error.strerror or error), request=request)
         case aiohttp.ServerTimeoutError():
             return httpx.ReadTimeout("no answer in time", request=request)
-        case aiohttp.ServerDisconnectedError():
+        case aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError():
             return httpx.ReadError(DISCONNECTED, request=request)
-        case _BrokenError() | aiohttp.ClientOSError() | aiohttp.ClientPayloadError():
+        case _BrokenError() | aiohttp.ClientOSError():
             return httpx.ReadError(str(error), request=request)
         case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
             return httpx.UnsupportedProtocol(f"not an address: {request.url}", request=request)
         case _:
-            return httpx.RemoteProtocolError(str(error), request=request)
+            return httpx.RemoteProtocolError(NO_HTTP, request=request)
 
 
 def _tls_trouble(error: aiohttp.ClientError) -> ssl.SSLError | None:

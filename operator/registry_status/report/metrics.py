@@ -22,7 +22,9 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from registry_status.cluster.lines import WatchFault
 from registry_status.model import InstanceStatus, Outcome, OutcomeKind
+from registry_status.sync.resync import Cause
 
 PREFIX = "registry_status_"
 OTHER = "other"
@@ -30,6 +32,7 @@ DELIVERY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30,
 """From a write on the loopback to an outage that was slept through."""
 REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 """Up to the default timeout of a request."""
+LEADERSHIP = ("standby", "leader")
 LAG_BUCKETS = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10)
 
 
@@ -105,6 +108,7 @@ class Metrics:
         self._lag = self._histogram(
             "event_loop_lag_seconds", "How late the event loop was, measured once a second.", LAG_BUCKETS
         )
+        self._begin_at_zero()
         self._build_info()
         self._live = _Live()
         self.registry.register(self._live)
@@ -172,7 +176,7 @@ class Metrics:
 
     def leadership_changed(self, *, leading: bool) -> None:
         """Count a leadership gained or lost."""
-        self._transitions.labels("leader" if leading else "standby").inc()
+        self._transitions.labels(LEADERSHIP[leading]).inc()
 
     def loop_lag(self, seconds: float) -> None:
         """Note how late the event loop was."""
@@ -190,6 +194,17 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
         return Histogram(PREFIX + name, text, labels, buckets=buckets, registry=self.registry)
+
+    def _begin_at_zero(self) -> None:
+        """Show what has not happened yet: Prometheus sees no increase in a counter that is born with its first event."""
+        for kind in OutcomeKind:
+            self._outcomes.labels(kind.value)
+        for cause in Cause:
+            self._drift.labels(self._causes(cause))
+        for fault in WatchFault:
+            self._watch_faults.labels(self._faults(fault))
+        for to in LEADERSHIP:
+            self._transitions.labels(to)
 
     def _build_info(self) -> None:
         info = Gauge(PREFIX + "build_info", "Always 1; which version runs.", ["version"], registry=self.registry)

@@ -78,6 +78,7 @@ class Resync:
             if services:
                 await self.look_for_consumers({tenant for tenant, _ in services})
             else:
+                self._forget_repairs()
                 await self._sleep(min(IDLE, self._interval))
 
     async def look_for_consumers(self, tenants: Iterable[Tenant]) -> None:

@@ -6,14 +6,31 @@ import json
 import ssl
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import yaml
+from aiohttp import web
 
-from registry_status.cluster.access import TOKEN_READ_EVERY, Access, AccessError, Fetched, TokenFile, api_client, load_access
+from registry_status import watched
+from registry_status.cluster.access import (
+    TOKEN_READ_EVERY,
+    Access,
+    AccessError,
+    Fetched,
+    TokenFile,
+    api_client,
+    in_cluster,
+    load_access,
+)
+from registry_status.cluster.api import ApiError, ApiServer
+from registry_status.cluster.connection import open_session
 from tests.cluster.pki import make_pki
 from tests.unit.cluster.fake_api import FakeApi, access_to, answers, serving
 
@@ -71,7 +88,7 @@ async def test_a_pod_uses_its_service_account(account: Path) -> None:
     assert (access.server, access.namespace, access.source) == ("https://10.96.0.1:443", "operators", "service account")
     assert await access.credentials.authorization() == f"Bearer {SECRET}"
     assert access.tls is not None
-    assert access.tls.verify_mode is ssl.CERT_REQUIRED
+    assert access.tls().verify_mode is ssl.CERT_REQUIRED
 
 
 async def test_an_ipv6_service_address_is_bracketed(account: Path) -> None:
@@ -166,15 +183,17 @@ async def test_certificates_by_file_and_by_data(write: Write, pki: Any) -> None:
         user={"client-certificate": str(pki.folder / "server.crt"), "client-key": str(pki.folder / "server.key")},
     )
     for path in (by_data, by_file):
-        tls = (await load(path)).tls
-        assert tls is not None
+        contexts = (await load(path)).tls
+        assert contexts is not None
+        tls = contexts()
         assert (tls.verify_mode, tls.check_hostname) == (ssl.CERT_REQUIRED, True)
         assert len(tls.get_ca_certs()) == 1
 
 
 async def test_an_insecure_cluster(write: Write) -> None:
-    tls = (await load(write(cluster={"server": "https://127.0.0.1:6443", "insecure-skip-tls-verify": True}))).tls
-    assert tls is not None
+    contexts = (await load(write(cluster={"server": "https://127.0.0.1:6443", "insecure-skip-tls-verify": True}))).tls
+    assert contexts is not None
+    tls = contexts()
     assert (tls.verify_mode, tls.check_hostname) == (ssl.CERT_NONE, False)
 
 
@@ -370,6 +389,166 @@ async def test_fetched_credentials_are_fetched_again_when_they_expire() -> None:
     assert [await fetched.authorization(), await fetched.authorization()] == ["one", "one"]
     now = 10.0
     assert await fetched.authorization() == "two"
+
+
+# --- rotation --------------------------------------------------------------------------------------
+
+PEMS = Path(__file__).parents[2] / "data" / "tls"
+
+
+class TlsApi:
+    """An API server that speaks TLS, asks for a client certificate, and remembers whose it was shown."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.callers: list[str | None] = []
+        self.url = ""
+
+    async def __call__(self, request: web.BaseRequest) -> web.Response:
+        shown = request.get_extra_info("peercert")
+        self.callers.append(shown["subject"][0][0][1] if shown else None)
+        return web.json_response({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": []})
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator["TlsApi"]:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=PEMS / "ca.pem")
+        context.load_cert_chain(PEMS / f"{self.name}.pem", PEMS / f"{self.name}-key.pem")
+        context.verify_mode = ssl.CERT_OPTIONAL
+        runner = web.ServerRunner(web.Server(self), shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+        self.url = f"https://127.0.0.1:{runner.addresses[0][1]}"
+        try:
+            yield self
+        finally:
+            await runner.cleanup()
+
+
+@pytest.fixture
+def looks_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watched, "LOOK_EVERY", 0.0)
+
+
+def swap(folder: Path, **files: str) -> None:
+    """Put other certificates into a mounted folder as a kubelet does: all at once, by a link."""
+    data = Path(tempfile.mkdtemp(dir=folder))
+    for name, source in files.items():
+        (data / name).write_bytes((PEMS / f"{source}.pem").read_bytes())
+        if not (folder / name).is_symlink():
+            (folder / name).symlink_to(Path("..data") / name)
+    (folder / "..new").symlink_to(data)
+    (folder / "..new").rename(folder / "..data")
+
+
+async def trusts(session: aiohttp.ClientSession, api: TlsApi) -> bool:
+    """Whether a request over a new connection gets an answer."""
+    try:
+        async with session.get(api.url, headers={"Connection": "close"}) as response:
+            return response.status == 200
+    except aiohttp.ClientConnectorCertificateError:
+        return False
+
+
+@pytest.mark.usefixtures("looks_at_once")
+async def test_a_rotated_authority_is_trusted_from_the_next_connection_on_and_the_old_one_is_not(tmp_path: Path) -> None:
+    swap(tmp_path, **{"ca.crt": "ca"})
+    (tmp_path / "token").write_text(SECRET)
+    async with TlsApi("server").serving() as old, TlsApi("foreign").serving() as new:
+        address = new.url.removeprefix("https://127.0.0.1:")
+        access = in_cluster({"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": address}, tmp_path)
+        async with (
+            open_session(access) as session,
+            open_session(replace(access, server=old.url)) as session_to_old,
+        ):
+            assert [await trusts(session_to_old, old), await trusts(session, new)] == [True, False]
+            swap(tmp_path, **{"ca.crt": "other-ca"})
+            assert [await trusts(session_to_old, old), await trusts(session, new)] == [False, True]
+        client = api_client(access)
+        try:
+            assert (await client.rest_client.request("GET", new.url)).status == 200
+        finally:
+            await client.close()  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.usefixtures("looks_at_once")
+@pytest.mark.parametrize(
+    "harm", ["", "-----BEGIN CERTIFICATE-----\nMIIB", "no PEM", None], ids=["empty", "half", "text", "gone"]
+)
+async def test_an_authority_that_is_half_written_or_gone_leaves_the_one_before(
+    tmp_path: Path, harm: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "ca.crt"
+    file.write_bytes((PEMS / "ca.pem").read_bytes())
+    (tmp_path / "token").write_text(SECRET)
+    async with TlsApi("server").serving() as api:
+        port = api.url.rpartition(":")[2]
+        access = in_cluster({"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": port}, tmp_path)
+        async with open_session(access) as session:
+            if harm is None:
+                file.unlink()
+            else:
+                file.write_text(harm)
+            assert [await trusts(session, api) for _ in range(3)] == [True] * 3
+            file.write_bytes((PEMS / "other-ca.pem").read_bytes())
+            assert not await trusts(session, api)
+    assert sum("cannot be used" in line for line in caplog.messages) == 1
+
+
+@pytest.mark.usefixtures("looks_at_once")
+async def test_a_rotated_client_certificate_is_shown_on_the_next_connection(write: Write, tmp_path: Path) -> None:
+    swap(tmp_path, **{"tls.crt": "client", "tls.key": "client-key"})
+    async with TlsApi("server").serving() as api:
+        path = write(
+            cluster={"server": api.url, "certificate-authority": str(PEMS / "ca.pem")},
+            user={"client-certificate": "tls.crt", "client-key": "tls.key"},
+        )
+        async with open_session(await load(path)) as session:
+            assert await trusts(session, api)
+            swap(tmp_path, **{"tls.crt": "rotated", "tls.key": "client-key"})  # no pair: the one before stays
+            assert await trusts(session, api)
+            swap(tmp_path, **{"tls.crt": "rotated", "tls.key": "rotated-key"})
+            assert await trusts(session, api)
+    assert api.callers == ["client", "client", "rotated"]
+
+
+@pytest.mark.usefixtures("looks_at_once")
+async def test_a_certificate_of_a_plugin_outlives_a_rotated_authority(write: Write, tmp_path: Path) -> None:
+    authority = tmp_path / "ca.crt"
+    authority.write_bytes((PEMS / "ca.pem").read_bytes())
+    pem, key = ((PEMS / f"{name}.pem").read_text() for name in ("client", "client-key"))
+    script = credential(clientCertificateData=pem, clientKeyData=key)
+    async with TlsApi("server").serving() as api:
+        path = write(cluster={"server": api.url, "certificate-authority": "ca.crt"}, user=plugin(tmp_path, script))
+        async with open_session(await load(path)) as session:
+            assert await trusts(session, api)
+            authority.write_bytes((PEMS / "other-ca.pem").read_bytes() + (PEMS / "ca.pem").read_bytes())
+            assert await trusts(session, api)
+    assert api.callers == ["client", "client"]
+
+
+async def test_a_proxy_gets_its_password_and_errors_do_not_show_it(write: Write) -> None:
+    asked: list[str | None] = []
+
+    async def refuse(request: web.BaseRequest) -> web.Response:
+        asked.append(request.headers.get("Proxy-Authorization"))
+        return web.Response(status=407)
+
+    runner = web.ServerRunner(web.Server(refuse))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    proxy = f"http://me:{SECRET}@127.0.0.1:{runner.addresses[0][1]}"
+    access = await load(write(cluster={"server": "https://127.0.0.1:1", "proxy-url": proxy}))
+    client = api_client(access)
+    async with ApiServer(access) as api:
+        with pytest.raises(ApiError) as caught:
+            await api.get("/version")
+        with pytest.raises(aiohttp.ClientHttpProxyError) as raised:
+            await client.rest_client.request("GET", "https://127.0.0.1:1/version")
+    await client.close()  # type: ignore[no-untyped-call]
+    await runner.cleanup()
+    assert asked == ["Basic " + base64.b64encode(f"me:{SECRET}".encode()).decode()] * 2
+    assert "407" in str(caught.value)
+    assert SECRET not in str(caught.value) + str(raised.value) + repr(raised.value)
 
 
 # --- secrets, and the client -----------------------------------------------------------------------

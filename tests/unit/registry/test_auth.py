@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -26,7 +27,7 @@ from registry_status.registry.base import (
     TransientError,
     UnavailableError,
 )
-from registry_status.registry.files import LARGEST, LOOK_EVERY, SecretFile
+from registry_status.registry.files import LARGEST, SecretFile
 from registry_status.registry.login import (
     BLOCKED_PAUSE,
     FETCH_EVERY,
@@ -36,10 +37,14 @@ from registry_status.registry.login import (
     TOKEN_LIFE,
     UNANSWERED,
     UNANSWERED_PAUSE,
+    WRONG_MOST,
     WRONG_PAUSES,
+    WRONG_WITHIN,
     Attempts,
     TokenAuth,
 )
+from registry_status.report.text import redact
+from registry_status.watched import LOOK_EVERY
 from tests.virtual_time import run_virtual
 
 HOUR = 3600.0
@@ -269,10 +274,18 @@ async def test_a_wrong_password_is_sent_once_however_many_ask(login: Login) -> N
     assert len(login.door.logins) == 1
     assert {type(error) for error in told} == {LoggedOutError}
     said = (
-        f"login as operator with the password in {login.file}: user name or password is wrong; no other login is sent "
+        f"login as operator with the password in {login.file} failed: user name or password is wrong; no other login is sent "
         "until that file changes or an hour passes (401202) from http://registry"
     )
     assert {str(error) for error in told} == {said}
+
+
+@pytest.mark.parametrize("name", ["password", "secret", "token", "authorization"])
+def test_what_is_told_of_a_wrong_password_survives_the_redaction_whatever_its_file_is_called(name: str) -> None:
+    attempts = Attempts()
+    attempts.failed(WRONG, 0)
+    said = str(attempts.refusal("operator", Path("/etc/registry-status/auth") / name))
+    assert redact(said) == said
 
 
 @with_login
@@ -311,14 +324,29 @@ async def test_a_new_password_is_tried_at_once_and_those_who_wait_are_woken(logi
 
 
 @with_login
-async def test_a_new_password_that_is_wrong_too_is_sent_once(login: Login) -> None:
+async def test_each_new_password_that_is_wrong_too_is_sent_once_and_no_fourth_within_an_hour(login: Login) -> None:
+    """A file that changes and changes, or is written piece by piece, must not lock the account either."""
     login.door.trouble = WRONG
     for number in range(1, 6):
         replace(login.file, f"secret-{number}")
         for _ in range(10):
-            await login.trouble()
+            said = str(await login.trouble())
             await asyncio.sleep(LOOK_EVERY)
-    assert [password for _, password in login.door.logins] == [f"secret-{number}" for number in range(1, 6)]
+    assert [password for _, password in login.door.logins] == ["secret-1", "secret-2", "secret-3"]
+    assert "3 were refused within an hour" in said
+
+
+@with_login
+async def test_the_password_that_had_to_wait_is_tried_by_itself_when_the_hour_is_over(login: Login) -> None:
+    login.door.troubles = [WRONG] * WRONG_MOST
+    for number in range(1, 5):
+        replace(login.file, f"secret-{number}")
+        await login.trouble()
+        await asyncio.sleep(2 * LOOK_EVERY)
+    await asyncio.sleep(WRONG_WITHIN + 2 * LOOK_EVERY)
+    assert [password for _, password in login.door.logins][WRONG_MOST:] == ["secret-4"]
+    assert login.door.times[WRONG_MOST] - login.door.times[0] >= HOUR
+    assert len(login.woken) == 1
 
 
 @with_login
@@ -464,6 +492,23 @@ async def test_an_end_in_the_middle_leaves_nothing_running(login: Login) -> None
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+@given(st.lists(st.tuples(st.sampled_from(["another", "right", "wrong", "blocked"]), st.floats(0, 2 * HOUR)), max_size=60))
+def test_whatever_passwords_there_are_no_four_of_them_are_refused_within_an_hour(steps: list[tuple[str, float]]) -> None:
+    attempts, time, sent = Attempts(), 0.0, list[float]()
+    for what, pause in steps:
+        time += pause
+        if what == "another":
+            attempts = attempts.with_another_password(time)
+        elif attempts.allowed(time) and what == "right":
+            attempts.succeeded()
+        elif attempts.allowed(time) and what == "blocked":
+            attempts.failed(BLOCKED, time)
+        elif attempts.allowed(time):
+            attempts.failed(WRONG, time)
+            sent.append(time)
+    assert all(fourth - first > HOUR for first, fourth in zip(sent, sent[WRONG_MOST:], strict=False))
+
+
 @given(st.lists(st.tuples(st.sampled_from(["right", "wrong", "blocked"]), st.floats(0, 24 * HOUR)), max_size=60))
 def test_no_password_is_refused_more_than_three_times(steps: list[tuple[str, float]]) -> None:
     """Whatever happens, and however long it takes: the server's fourth failure within an hour would block the account."""
@@ -537,6 +582,17 @@ async def test_a_rotated_access_key_is_used_within_seconds(tmp_path: Path) -> No
     clock.now += LOOK_EVERY
     assert auth.refused(before, BAD_TOKEN)
     assert (await auth.headers("p"))["x-service-shaaksk"] == digest("AK2", "sk2")
+
+
+async def test_a_rotated_access_key_is_hidden_and_the_key_before_is_hidden_too(tmp_path: Path) -> None:
+    """The answer to a request that was sent before the rotation may come after it, and repeat what was sent."""
+    clock = Clock()
+    auth = AccessKeyAuth(*keys(tmp_path, "AK1", "sk1"), "", clock=clock)
+    keys(tmp_path, "AK2", "sk2")
+    clock.now += LOOK_EVERY
+    await auth.headers("p")
+    for secret in ("AK1", digest("AK1", "sk1"), "AK2", digest("AK2", "sk2")):
+        assert auth.hide(f"you sent {secret}") == f"you sent {HIDDEN}"
 
 
 async def test_an_access_key_that_is_gone_or_no_key_leaves_the_one_before(tmp_path: Path) -> None:
@@ -633,7 +689,7 @@ def test_a_swapped_link_is_seen_as_kubernetes_swaps_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["{}", "say {}.", '{{"detail": "{}"}}', "{}{}"])
 @pytest.mark.parametrize("word", ["abc", "a/b+c==", 'quo"ted'])
 def test_secrets_are_taken_out_of_texts(text: str, word: str) -> None:
-    for form in (word, word.replace("/", "\\/"), word.replace('"', '\\"')):
+    for form in (word, word.replace("/", "\\/"), word.replace('"', '\\"'), quote(word, safe="")):
         shown = hidden(text.format(form, form), ("", word))
         assert form not in shown
         assert HIDDEN in shown
