@@ -91,9 +91,8 @@ async def _run_once(
 ) -> None:
     """Run kopf until it ends. Raises `ApiError` where the API server is not there to begin with, and whatever kopf raises."""
     try:
-        api = ApiServer(login.access, login.session())
-        await check_sharding(api, settings.shard_selector)
-        streaming = await _unless(stop, _streams_lists(api))
+        await _check_sharding(login.access, settings)
+        streaming = await _unless(stop, _streams_lists(ApiServer(login.access, login.session())))
         if streaming is not None:
             kopf_settings.watching.initial_streaming = streaming and login.streams.lists_in_watches
             await _run_kopf(settings, kopf_settings, registry, stop)
@@ -105,11 +104,17 @@ class ShardingError(RuntimeError):
     """The API server does not share out pods: it would show all of them, and each would have several operators."""
 
 
-async def check_sharding(api: ApiServer, selector: str) -> None:
-    """See to it that the server knows what a shard is: one that does not passes over the question. Raises `ShardingError`."""
+async def _check_sharding(access: Access, settings: Settings) -> None:
+    """See to it that the server knows what a shard is: one that does not passes over the question. Raises `ShardingError`.
+
+    In a session of its own: in the streams' this would be a list of all pods.
+    """
+    selector = settings.shard_selector
     if not selector:
         return
-    metadata = (await api.get("/api/v1/pods", {"limit": "1", "shardSelector": selector})).get("metadata")
+    path = f"/api/v1/namespaces/{settings.namespaces[0]}/pods" if settings.namespaces else "/api/v1/pods"
+    async with ApiServer(access) as api:
+        metadata = (await api.get(path, {"limit": "1", "shardSelector": selector})).get("metadata")
     info = metadata.get("shardInfo") if isinstance(metadata, dict) else None
     if not isinstance(info, dict) or info.get("selector") != selector:
         raise ShardingError(

@@ -392,6 +392,8 @@ class Delivery:
             self._tell_delivered(record, desired, written)
         if desired.gone:
             return self._while_gone(record)
+        if record.current is None and desired.evidence is not None and desired.evidence.running:
+            return self._look_again(record)  # it terminates, and until it has its SDK may register
         record.certain = record.certain or not self._in_window(record)
         return None if record.certain else self._look_again(record)
 

@@ -8,7 +8,7 @@ from registry_status.model import OutcomeKind
 from registry_status.sync.delivery import GONE_FOR
 from tests.fed import Fed, raw
 from tests.pods import running
-from tests.world import World, on_virtual_time
+from tests.world import SERVICE, World, on_virtual_time
 
 
 @on_virtual_time
@@ -79,3 +79,33 @@ async def test_news_of_a_restart_that_come_after_its_instance_was_matched_do_not
     world.see(**restarted | {"ready": "True", "ready_since": 110})
     await world.pass_time(5)
     assert (world.status(new), world.status(old)) == ("UP", "DOWN")
+
+
+@pytest.mark.parametrize("before", ["never", "expired"])
+@on_virtual_time
+async def test_an_instance_that_is_registered_while_its_pod_terminates_is_taken_down(before: str) -> None:
+    world = World()
+    if before == "expired":
+        world.state.expire_now(SERVICE, world.register())
+    world.see(ready="False", ready_since=1)
+    await world.pass_time(1)
+    world.see(ready="False", ready_since=1, deleting=True)
+    await world.pass_time(200)
+    instance = world.register()
+    await world.pass_time(35)
+    assert world.status(instance) == "DOWN"
+    assert OutcomeKind.NOT_FOUND not in world.kinds()
+
+
+@on_virtual_time
+async def test_repairs_are_forgotten_when_no_pod_is_left() -> None:
+    world = World()
+    instance = world.register()
+    world.see()
+    await world.pass_time(1)
+    world.state.put_status(SERVICE, instance, "DOWN")
+    await world.pass_time(40)
+    assert world.drifts == ["changed-by-others"]
+    world.see(deleting=True, deleted=True)
+    await world.pass_time(GONE_FOR + 400)
+    assert world.engine._resync._repairs == {}
