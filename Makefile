@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lint format unit charts integration e2e chaos soak test bench packages cluster-up cluster-down requirements
+.PHONY: help setup demo lint format unit charts integration e2e chaos soak test bench growth packages cluster-up cluster-down requirements
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -61,6 +61,9 @@ soak: setup ## Ten minutes of changes and small faults: nothing may grow
 
 test: setup packages ## Every level that this machine can run; E2E=required makes one that cannot an error
 	$(BIN)/pytest tests/unit tests/docs tests/charts tests/integration tests/chaos tests/e2e
+
+growth: setup ## Measure memory and cold start at 1,000, 10,000 and 50,000 pods, and draw it
+	$(BIN)/python -m bench.growth
 
 bench: setup ## Measure the operator against the Go yardstick in ../shared/bench, one table
 	$(BIN)/python -m bench.run

@@ -2,8 +2,9 @@
 
     python -m bench.run [--runs 3] [--pods 10000] [--annotated 500] [--seconds 30] [--outage 15]
 
-Driver and yardstick are the shared ones beside the project (../shared/bench, or --source). Prints a table of medians and ratios
-and writes bench/results.json. Ratios hold within one run only: machines differ, and are shared.
+Driver and yardstick are the shared ones beside the project where there are any (../shared/bench), else the copy in bench/go.
+Prints a table of medians and ratios and writes bench/results.json. Ratios hold within one run only: machines differ, and are
+shared.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from tests.cluster.processes import free_port
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "bench" / "results.json"
+SHARED, OWN = ROOT.parent / "shared" / "bench", ROOT / "bench" / "go"
 Result = dict[str, Any]
 
 
@@ -58,15 +60,14 @@ ROWS = (
 def main() -> int:
     """Build, measure, print. Returns 1 if the operator lost or repeated a status."""
     arguments = _arguments()
-    folder = tools.cache() / "bench"
-    programs = [_build(arguments.source, name, folder) for name in ("driver", "goref")]
+    programs = build(arguments.source)
     tools.build(*tools.CONTROL_PLANE)
     results: dict[str, list[Result]] = {"operator": [], "goref": []}
     with ControlPlane() as plane:
         for number in range(arguments.runs):
-            for name, command in _commands(programs[1], plane.kubeconfig).items():
+            for name, command in commands(programs[1], plane.kubeconfig).items():
                 print(f"run {number + 1} of {arguments.runs}: {name}", file=sys.stderr)
-                results[name].append(_measure(programs[0], plane.kubeconfig, arguments, command))
+                results[name].append(measure(programs[0], plane.kubeconfig, _settings(arguments), command))
     RESULTS.write_text(json.dumps({"settings": _settings(arguments), "results": results}, indent=1) + "\n")
     _print_table(results)
     return _verdict(results["operator"])
@@ -74,7 +75,7 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", type=Path, default=ROOT.parent / "shared" / "bench")
+    parser.add_argument("--source", type=Path, default=SHARED if SHARED.exists() else OWN)
     for name, default in (("runs", 3), ("pods", 10_000), ("annotated", 500), ("seconds", 30), ("outage", 15)):
         parser.add_argument(f"--{name}", type=int, default=default, help="default: %(default)s")
     return parser.parse_args()
@@ -84,28 +85,41 @@ def _settings(arguments: argparse.Namespace) -> dict[str, int]:
     return {name: getattr(arguments, name) for name in ("runs", "pods", "annotated", "seconds", "outage")}
 
 
-def _build(source: Path, name: str, folder: Path) -> Path:
-    """Build from a copy: the source may be read-only."""
+def build(source: Path) -> list[Path]:
+    """Build driver and yardstick from a copy: the source may be read-only."""
+    folder = tools.cache() / "bench"
     copy = folder / "source"
     shutil.copytree(source, copy, dirs_exist_ok=True, copy_function=shutil.copyfile)
-    target = folder / name
-    subprocess.run(["go", "build", "-o", target, f"./{name}"], cwd=copy, check=True, env=os.environ | {"CGO_ENABLED": "0"})
-    return target
+    targets = [folder / name for name in ("driver", "goref")]
+    for target in targets:
+        command: list[str | Path] = ["go", "build", "-o", target, f"./{target.name}"]
+        subprocess.run(command, cwd=copy, check=True, env=os.environ | {"CGO_ENABLED": "0"})
+    return targets
 
 
-def _commands(goref: Path, kubeconfig: Path) -> dict[str, Sequence[str | Path]]:
+def commands(goref: Path, kubeconfig: Path) -> dict[str, Sequence[str | Path]]:
     registry = f"127.0.0.1:{free_port()}"
     operator = Path(sys.executable).parent / "registry-status"
-    run = [operator, "run", "--kubeconfig", kubeconfig, "--log-level", "warning", "--listen", f"127.0.0.1:{free_port()}"]
+    run: list[str | Path] = [
+        operator,
+        "run",
+        "--kubeconfig",
+        kubeconfig,
+        "--log-level",
+        "warning",
+        "--listen",
+        f"127.0.0.1:{free_port()}",
+    ]
     return {
         "operator": [registry, *run, "--registry-address", f"http://{registry}"],
         "goref": [registry, goref, "--kubeconfig", kubeconfig, "--registry", f"http://{registry}"],
     }
 
 
-def _measure(driver: Path, kubeconfig: Path, arguments: argparse.Namespace, command: Sequence[str | Path]) -> Result:
+def measure(driver: Path, kubeconfig: Path, settings: Mapping[str, int], command: Sequence[str | Path]) -> Result:
+    """Run the driver once; the command begins with where its registry is to listen."""
     registry, *program = command
-    flags = [f"-{name}={getattr(arguments, name)}" for name in ("pods", "annotated", "seconds", "outage")]
+    flags = [f"-{name}={value}" for name, value in settings.items() if name != "runs"]
     ended = subprocess.run(
         [driver, "-kubeconfig", kubeconfig, "-listen", registry, *flags, "--", *program],
         stdout=subprocess.PIPE, check=True, timeout=1200,

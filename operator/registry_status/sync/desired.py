@@ -100,10 +100,11 @@ class PodRecord:
         self.attempts, self.has_turn, self.measured = 0, False, True
 
     def backoff(self, least: float | None, longest: float, chance: random.Random) -> float:
-        """Seconds until the next attempt: doubling with full jitter, never less than the registry asked for."""
+        """Seconds until the next attempt: as the registry asked for, else doubling with full jitter."""
         self.attempts += 1
-        most = min(longest, BACKOFF_FIRST * 2.0 ** min(self.attempts - 1, 16))
-        return max(chance.uniform(0, most), least or 0.0)
+        if least is not None:
+            return least + chance.uniform(0, BACKOFF_FIRST)
+        return chance.uniform(0, min(longest, BACKOFF_FIRST * 2.0 ** min(self.attempts - 1, 16)))
 
 
 def _remembering(before: Desired, desired: Desired) -> Desired:

@@ -1,0 +1,88 @@
+"""How the operator grows with its cluster: a cold start at 1,000, 10,000 and 50,000 pods, one in 20 of them annotated.
+
+    python -m bench.growth [--sizes 1000,10000,50000]
+
+Prints a table, and writes bench/growth.json and the picture docs/images/growth.svg.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.run import OWN, ROOT, SHARED, Result, build, commands, measure
+from tests.cluster import tools
+from tests.cluster.control_plane import ControlPlane
+
+FIGURES = ROOT / "bench" / "growth.json"
+PICTURE = ROOT / "docs" / "images" / "growth.svg"
+SHARE = 20
+"""One pod in so many is annotated."""
+WIDTH, HEIGHT, LEFT, TOP = 640, 320, 60, 40
+
+
+def main() -> int:
+    """Measure each size on an API server of its own."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", default="1000,10000,50000", help="default: %(default)s")
+    parser.add_argument("--source", type=Path, default=SHARED if SHARED.exists() else OWN)
+    arguments = parser.parse_args()
+    driver, goref = build(arguments.source)
+    tools.build(*tools.CONTROL_PLANE)
+    found: dict[str, list[Result]] = {"operator": [], "goref": []}
+    for size in map(int, arguments.sizes.split(",")):
+        settings = {"pods": size, "annotated": size // SHARE, "seconds": 2, "outage": 0}
+        with ControlPlane() as plane:
+            for name, command in commands(goref, plane.kubeconfig).items():
+                print(f"{size} pods: {name}", file=sys.stderr)
+                got = measure(driver, plane.kubeconfig, settings, command)
+                found[name].append({"pods": size, **got["cold_start"]})
+    FIGURES.write_text(json.dumps(found, indent=1) + "\n")
+    PICTURE.write_text(picture(found))
+    _print_table(found)
+    return 0
+
+
+def _print_table(found: dict[str, list[Result]]) -> None:
+    print(f"{'pods':>8} {'':10} {'MiB':>7} {'peak':>7} {'CPU s':>7} {'s':>7}")
+    for name, rows in found.items():
+        for row in rows:
+            values = (row["rss_mib"], row["peak_mib"], row["cpu_s"], row["seconds"])
+            print(f"{row['pods']:>8} {name:10}" + "".join(f" {value:>7.2f}" for value in values))
+
+
+def picture(found: dict[str, list[Result]]) -> str:
+    """Draw peak memory over the number of pods, operator and yardstick."""
+    most = max(row["peak_mib"] for rows in found.values() for row in rows)
+    largest = max(row["pods"] for row in found["operator"])
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="13">',
+        f'<text x="{LEFT}" y="20">Peak memory in MiB by pods in the cluster, one in {SHARE} of them annotated</text>',
+    ]
+    for name, colour in (("operator", "#0b6e4f"), ("goref", "#b0413e")):
+        points = [_place(row["pods"] / largest, row["peak_mib"] / most) for row in found[name]]
+        lines.append(_line(points, colour))
+        for (x, y), row in zip(points, found[name], strict=True):
+            lines.append(f'<circle cx="{x:.0f}" cy="{y:.0f}" r="3" fill="{colour}"/>')
+            lines.append(f'<text x="{x + 5:.0f}" y="{y - 6:.0f}" fill="{colour}">{row["peak_mib"]:.0f}</text>')
+        lines.append(f'<text x="{WIDTH - 75}" y="{points[-1][1] + 16:.0f}" fill="{colour}">{name}</text>')
+    for row in found["operator"]:
+        x, y = _place(row["pods"] / largest, 0)
+        lines.append(f'<text x="{x:.0f}" y="{y + 18:.0f}" text-anchor="middle">{row["pods"]:,}</text>')
+    x, y = _place(0, 0)
+    lines.append(f'<path d="M{x:.0f} {TOP} V{y:.0f} H{WIDTH - 20}" stroke="#888" fill="none"/>')
+    return "\n".join([*lines, "</svg>"]) + "\n"
+
+
+def _place(across: float, up: float) -> tuple[float, float]:
+    return LEFT + across * (WIDTH - LEFT - 90), HEIGHT - 30 - up * (HEIGHT - 30 - TOP)
+
+
+def _line(points: Sequence[tuple[float, float]], colour: str) -> str:
+    path = " ".join(f"{x:.0f},{y:.0f}" for x, y in points)
+    return f'<polyline points="{path}" stroke="{colour}" fill="none" stroke-width="2"/>'
+
+
+if __name__ == "__main__":
+    sys.exit(main())
