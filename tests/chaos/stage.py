@@ -137,8 +137,8 @@ class Stage:
     ) -> Figures:
         """Let pods change while `lasts` runs, end the fault with `ends`, and see that all comes right within the limit.
 
-        `after` tells the operator that leads afterwards, if it is another one. So many writes may come late as can be
-        `on_the_wire` when their sender is frozen.
+        `after` tells the operator that leads afterwards, if it is another one. So many writes may come late, or again, as can
+        be `on_the_wire` when their sender is frozen.
         """
         journal = self.registry.server.journal
         before, changes, written, since = usage(run), self.fleet.changes, journal.total_writes, time.time()
@@ -159,6 +159,7 @@ class Stage:
         assert settled <= limit * PATIENCE, f"all was right only {settled:.1f} s after the fault's end"
         late = self.fleet.late(self.registry.server.writes[written:], since)
         assert len(late) <= on_the_wire, "\n".join(late)
+        assert figures.redundant <= on_the_wire, "written again although it was there"
         assert figures.after.mebibytes < figures.before.mebibytes + 25, "memory is not back where it was"
         assert figures.after.files < figures.before.files + 45, "sockets are not back where they were"
         assert figures.after.tasks < figures.before.tasks + 30, "tasks are not back where they were"

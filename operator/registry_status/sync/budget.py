@@ -10,6 +10,10 @@ class Budget:
         self._tokens = burst
         self._at = float("-inf")
 
+    def refill(self) -> None:
+        """Forget the row: what it held back is served again."""
+        self._tokens = self._burst
+
     def take(self, now: float) -> float:
         """Take a place in the row: the seconds until its turn."""
         self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)

@@ -379,7 +379,7 @@ class Delivery:
 
     def _arrived(self, record: PodRecord, desired: Desired, written: int) -> float | None:
         record.attempts = 0
-        self._was_served(record)
+        self._was_served(record, written)
         record.acknowledged = self.consumers.resolved(desired) if record.instances else None
         self._warn_of_harm(record, desired)
         if record.current is None and not self._is_ending(desired):
@@ -467,10 +467,12 @@ class Delivery:
         for uid in list(self._waiting):
             self._retry_now(uid)
 
-    def _was_served(self, record: PodRecord) -> None:
-        """A pod that had waited was served: let two more try at once, and so on twice as many, as long as that goes well."""
-        if self._waiting.pop(record.uid, 0) is None or record.hurried:
-            record.hurried = False
+    def _was_served(self, record: PodRecord, written: int) -> None:
+        """A pod that had waited was written: let two more try at once, and so on twice as many, as long as that goes well."""
+        waited = self._waiting.pop(record.uid, 0) is None or record.hurried
+        record.hurried = False
+        if waited and written:
+            self._retries.refill()
             for other in list(islice(self._waiting, GAIN)):
                 self._retry_now(other)
 

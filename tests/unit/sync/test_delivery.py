@@ -616,3 +616,23 @@ async def test_an_instance_that_the_registry_stumbles_over_is_not_tried_more_oft
         world.see(ready="False" if number % 2 else "True", ready_since=31 + number, **other)
         await world.pass_time(1)
     assert world.registry.calls.count("write-status") - before < 60 + 120
+
+
+@on_virtual_time
+async def test_what_needs_no_write_any_more_is_no_sign_that_the_registry_serves_again() -> None:
+    world, pods = World(), 200
+    places = [{"name": f"cart-{number}", "ip": f"10.244.0.{number}"} for number in range(pods)]
+    for number, place in enumerate(places):
+        world.register(host=place["name"], ip=place["ip"])
+        world.see(uid=f"uid-{number}", **place)
+    await world.pass_time()
+    busy = TransientError("http-429", "slow down", address="http://registry", retry_after=1.0)
+    world.registry.fails = lambda what: busy if what == "write-status" else None
+    for number, place in enumerate(places):
+        world.see(uid=f"uid-{number}", ready="False", ready_since=30, **place)
+    await world.pass_time(10)
+    before = world.registry.calls.count("write-status")
+    for number, place in enumerate(places[:100]):
+        world.see(uid=f"uid-{number}", ready_since=40, **place)
+    await world.pass_time(10)
+    assert world.registry.calls.count("write-status") - before <= 20 * 10 + 40
