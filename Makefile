@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lint format unit charts integration e2e chaos soak test bench growth packages cluster-up cluster-down requirements
+.PHONY: help setup demo lint format unit charts integration e2e chaos soak test bench growth packages cluster-up cluster-down requirements release
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -30,6 +30,7 @@ lint: setup ## Format check, lint, types, import arrows
 	$(BIN)/python manifests/generate.py --check
 	$(BIN)/python docs/generate_reference.py --check
 	$(BIN)/python docs/draw_timelines.py --check
+	$(BIN)/python docs/draw_dashboard.py --check
 
 format: setup ## Format and fix
 	$(BIN)/ruff format .
@@ -73,6 +74,9 @@ cluster-up: setup packages ## Start a cluster (kind or the local one) and say ho
 
 cluster-down: setup ## End the cluster of cluster-up, or one that was left behind
 	@$(BIN)/python -m tests.cluster.cli down
+
+release: setup ## Build wheel, sdist, chart, image and SBOM into dist/ and try each; publishes nothing. TAG=v1.2.3 SOURCE=URL IMAGE=auto|required|no
+	$(BIN)/python -m release.build --image "$(or $(IMAGE),auto)" $(if $(TAG),--tag "$(TAG)") $(if $(SOURCE),--source "$(SOURCE)")
 
 requirements: setup ## Pin the newest allowed versions, with hashes
 	for set in run dev; do \

@@ -21,6 +21,7 @@ import yaml
 CHART = Path(__file__).resolve().parent / "registry-status-operator"
 BEGIN = "<!-- Written by charts/generate_readme.py from the comments in values.yaml: begin -->\n"
 END = "<!-- end -->\n"
+LONGEST_DEFAULT = 200
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,9 @@ def table(values: list[Value]) -> str:
             heading = value.heading
             lines += ["", f"### {heading}", "", "| value | default | what it does |", "|---|---|---|"]
         text = value.text.replace("|", "\\|")
-        lines.append(f"| `{value.path}` | `{json.dumps(value.default, ensure_ascii=False)}` | {text} |")
+        default = json.dumps(value.default, ensure_ascii=False)
+        shown = f"`{default}`" if len(default) <= LONGEST_DEFAULT else "see [values.yaml](values.yaml)"
+        lines.append(f"| `{value.path}` | {shown} | {text} |")
     return "\n".join([*lines, "", ""])
 
 

@@ -140,7 +140,7 @@ class World:
         **timing: float,
     ) -> None:
         self.settings = settings or Settings()
-        self.state = beside.state if beside is not None else RegistryState(clock=lambda: START + _now())
+        self.state: RegistryState = beside.state if beside is not None else RegistryState(clock=lambda: START + _now())
         if beside is None:
             self.state.create_service(NewService(name="cart", service_id=SERVICE))
         self.registry = (registry or StateRegistry)(self.state)
@@ -157,7 +157,7 @@ class World:
             self.engine.start_writing()
 
     def restart(self) -> None:
-        """Another process takes over with an engine that knows nothing and is held; see to it that the one before is drained."""
+        """Another process begins, with an engine that knows nothing and is held; drain the one before first."""
         self.registry.wakes.clear()
         self.engine = self._new_engine()
 

@@ -33,8 +33,11 @@ class Chart:
     helm: Path
     folder: Path = CHART
 
-    def text(self, values: Values | None = None, *, release: str = "status", namespace: str = "system") -> str:
-        """Render it, with an address of a registry unless the values say something about the registry."""
+    def text(
+        self, values: Values | None = None, *, release: str = "status", namespace: str = "system", tests: bool = False
+    ) -> str:
+        """Render it, with an address of a registry unless the values say something about the registry; the pod of `helm test`
+        only where it is asked for."""
         given = {"registry": {"addresses": [ADDRESS]}} | (values or {})
         words: list[str | Path] = [
             self.helm,
@@ -45,12 +48,19 @@ class Chart:
             namespace,
             "--kube-version",
             KUBERNETES,
+            *(() if tests else ("--skip-tests",)),
         ]
         return run([*words, "--values", "-"], input=json.dumps(given))
 
-    def render(self, values: Values | None = None, *, release: str = "status", namespace: str = "system") -> list[Object]:
+    def render(
+        self, values: Values | None = None, *, release: str = "status", namespace: str = "system", tests: bool = False
+    ) -> list[Object]:
         """Render it into objects."""
-        return objects(self.text(values, release=release, namespace=namespace))
+        return objects(self.text(values, release=release, namespace=namespace, tests=tests))
+
+    def test_pod(self, values: Values | None = None) -> Object:
+        """Return the pod of `helm test`."""
+        return one(self.render(values, tests=True), "Pod")
 
     def notes(self, folder: Path, values: Values | None = None) -> str:
         """Return what `helm install` would say at its end; Helm tells only those who have a cluster, so a copy is made to."""

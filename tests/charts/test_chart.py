@@ -108,6 +108,7 @@ class TestSettings:
             registration_window=0,
             dry_run=True,
             watch_filter=False,
+            shard="2/3",
             listen=("::", 9090),
             report_updates=True,
             log_format=type(read_back.log_format).JSON,
@@ -142,7 +143,7 @@ class TestSettings:
         assert named in chart.refusal(values)
 
     def test_the_defaults_are_the_operators(self, chart: Chart) -> None:
-        elects = {"leader_elect": True, "lease_name": "status-registry-status-operator-leader"}
+        elects: dict[str, Any] = {"leader_elect": True, "lease_name": "status-registry-status-operator-leader"}
         assert read(chart.settings()) == Settings(registry_address=(ADDRESS,), **elects)
         assert read(chart.settings({"replicaCount": 1})) == Settings(registry_address=(ADDRESS,))
 
@@ -246,12 +247,13 @@ class TestReplicas:
         assert deployment["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
 
     @pytest.mark.parametrize("count", [0, 1])
-    def test_a_single_one_has_no_lease_no_budget_and_no_successor_beside_it(self, chart: Chart, count: int) -> None:
+    def test_a_single_one_has_no_election_no_budget_and_no_successor_beside_it(self, chart: Chart, count: int) -> None:
         rendered = chart.render({"replicaCount": count})
         deployment = one(rendered, "Deployment")["spec"]
         assert (deployment["replicas"], deployment["strategy"]) == (count, {"type": "Recreate"})
         assert "affinity" not in deployment["template"]["spec"]
         assert not kind(rendered, "PodDisruptionBudget") + kind(rendered, "Role")
+        assert one(rendered, "Lease"), "it is there for the day when there are several: see templates/lease.yaml"
         told = chart.settings({"replicaCount": count})
         assert {name: value for name, value in told.items() if "LEA" in name} == {"REGISTRY_STATUS_LEADER_ELECT": "false"}
 
@@ -369,7 +371,7 @@ class TestRights:
 
     def test_can_be_left_to_somebody_else(self, chart: Chart) -> None:
         rendered = chart.render({"rbac": {"create": False}, "serviceAccount": {"create": False, "name": "theirs"}})
-        assert {document["kind"] for document in rendered} == {"Deployment", "Service", "PodDisruptionBudget"}
+        assert {document["kind"] for document in rendered} == {"Deployment", "Service", "PodDisruptionBudget", "Lease"}
         assert one(rendered, "Deployment")["spec"]["template"]["spec"]["serviceAccountName"] == "theirs"
 
     def test_only_the_operators_pod_gets_the_token(self, by_default: list[Object]) -> None:
@@ -382,6 +384,12 @@ class TestObjects:
         for document in by_default + full:
             assert not {"finalizers", "ownerReferences"} & set(document["metadata"])
             assert not any(name.startswith("helm.sh/hook") for name in document["metadata"].get("annotations", {}))
+
+    def test_what_is_of_use_for_some_only_is_off_by_default(self, chart: Chart) -> None:
+        assert {document["kind"] for document in chart.render(tests=True)} == {
+            "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", "Lease", "Deployment", "Service",
+            "PodDisruptionBudget", "Pod",
+        }  # fmt: skip
 
     def test_each_says_what_it_belongs_to(self, by_default: list[Object], full: list[Object]) -> None:
         for document in by_default + full:
@@ -428,12 +436,194 @@ class TestObjects:
 
     def test_all_is_in_the_releases_namespace(self, by_default: list[Object]) -> None:
         namespaced = [document for document in by_default if not document["kind"].startswith("Cluster")]
-        assert len(namespaced) == 6
+        assert len(namespaced) == 7
         assert {document["metadata"]["namespace"] for document in namespaced} == {"system"}
 
     @staticmethod
     def selected(deployment: Object, selector: dict[str, str]) -> bool:
         return bool(deployment["spec"]["template"]["metadata"]["labels"].items() >= selector.items())
+
+
+class TestLease:
+    def test_is_the_releases_so_that_it_goes_with_it(self, by_default: list[Object]) -> None:
+        lease = one(by_default, "Lease")["metadata"]
+        assert (lease["namespace"], lease["name"]) == ("system", "status-registry-status-operator-leader")
+
+    def test_has_nothing_in_its_spec_that_an_upgrade_could_put_back(self, by_default: list[Object]) -> None:
+        assert "spec" not in one(by_default, "Lease")
+
+    def test_is_the_one_that_the_operator_is_told_of(self, full: list[Object]) -> None:
+        lease = one(full, "Lease")["metadata"]
+        (container,) = one(full, "Deployment")["spec"]["template"]["spec"]["containers"]
+        told = settings(container["env"])
+        names = ("REGISTRY_STATUS_LEASE_NAMESPACE", "REGISTRY_STATUS_LEASE_NAME")
+        assert (lease["namespace"], lease["name"]) == tuple(told[name] for name in names)
+
+    def test_can_be_left_to_the_operator(self, chart: Chart) -> None:
+        assert not kind(chart.render(at("leaderElection.createLease", False)), "Lease")
+
+
+class TestExternalSecrets:
+    DATA: ClassVar = [{"secretKey": "password", "remoteRef": {"key": "registry"}}]
+
+    def secret(self, **more: Any) -> dict[str, Any]:
+        return {"enabled": True, "storeName": "vault", "data": self.DATA, **more}
+
+    def test_make_the_secret_that_is_mounted(self, chart: Chart) -> None:
+        rendered = chart.render(at("registry.auth", {"username": "operator", "externalSecret": self.secret()}))
+        made = one(rendered, "ExternalSecret")
+        assert made["spec"] == {
+            "refreshInterval": "1h",
+            "secretStoreRef": {"kind": "ClusterSecretStore", "name": "vault"},
+            "target": {"name": "status-registry-status-operator-auth"},
+            "data": self.DATA,
+        }
+        volumes = one(rendered, "Deployment")["spec"]["template"]["spec"]["volumes"]
+        assert {"name": "registry-auth", "secret": {"secretName": made["spec"]["target"]["name"]}} in volumes
+
+    def test_make_one_for_certificates_too(self, chart: Chart) -> None:
+        values = at("registry.tls", {"existingSecret": "ours", "externalSecret": self.secret()})
+        assert one(chart.render(values), "ExternalSecret")["spec"]["target"] == {"name": "ours"}
+        assert chart.settings(values)["REGISTRY_STATUS_REGISTRY_CA_FILE"] == "/etc/registry-status/tls/ca.crt"
+
+    @pytest.mark.parametrize("missing", [{"storeName": ""}, {"data": []}])
+    def test_need_a_store_and_what_to_fetch(self, chart: Chart, missing: dict[str, Any]) -> None:
+        refusal = chart.refusal(at("registry.auth.externalSecret", self.secret(**missing)))
+        assert "registry.auth.externalSecret.enabled needs its storeName and data" in refusal
+
+
+class TestMonitoring:
+    def test_a_service_monitor_finds_the_service(self, chart: Chart) -> None:
+        rendered = chart.render(at("monitoring.serviceMonitor", {"enabled": True}))
+        monitor, service = one(rendered, "ServiceMonitor")["spec"], one(rendered, "Service")
+        assert monitor["namespaceSelector"] == {"matchNames": ["system"]}
+        assert service["metadata"]["labels"].items() >= monitor["selector"]["matchLabels"].items()
+        assert monitor["endpoints"] == [{"port": service["spec"]["ports"][0]["name"], "path": "/metrics"}]
+
+    def test_a_pod_monitor_finds_the_pods_and_names_the_job_as_a_service_would(self, full: list[Object]) -> None:
+        monitor = one(full, "PodMonitor")
+        pod = one(full, "Deployment")["spec"]["template"]
+        assert pod["metadata"]["labels"].items() >= monitor["spec"]["selector"]["matchLabels"].items()
+        (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+        assert endpoint["port"] in {port["name"] for port in pod["spec"]["containers"][0]["ports"]}
+        job, theirs = endpoint["relabelings"]
+        assert job == {"targetLabel": "job", "replacement": one(full, "Service")["metadata"]["name"]}
+        told = FULL["monitoring"]["podMonitor"]
+        assert [theirs] == told["relabelings"]
+        assert {name: endpoint[name] for name in ("interval", "scrapeTimeout", "metricRelabelings")} == {
+            name: told[name] for name in ("interval", "scrapeTimeout", "metricRelabelings")
+        }
+
+    def test_each_object_is_where_and_labelled_as_those_who_read_it_look(self, full: list[Object]) -> None:
+        for what, values in (("PodMonitor", "podMonitor"), ("PrometheusRule", "prometheusRule"), ("ConfigMap", "dashboard")):
+            metadata = one(full, what)["metadata"]
+            assert metadata["namespace"] == "monitoring"
+            assert metadata["labels"].items() >= FULL["monitoring"][values]["labels"].items()
+        assert one(full, "ConfigMap")["metadata"]["annotations"] == {"grafana_folder": "Platform"}
+
+    @pytest.mark.parametrize(("values", "named"), [
+        ({"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}}, "only one of them can be used"),
+        ({"serviceMonitor": {"enabled": True}}, "needs service.enabled"),
+    ])  # fmt: skip
+    def test_scraping_twice_or_not_at_all_is_refused(self, chart: Chart, values: dict[str, Any], named: str) -> None:
+        service = {"service": {"enabled": "podMonitor" in values}}
+        assert named in chart.refusal(at("monitoring", values) | service)
+
+
+class TestNetworkPolicy:
+    @staticmethod
+    def policy(chart: Chart, **values: Any) -> Object:
+        found: Object = one(chart.render(at("networkPolicy", {"enabled": True, **values})), "NetworkPolicy")["spec"]
+        return found
+
+    @staticmethod
+    def ports(rule: Object) -> set[tuple[int, str]]:
+        return {(port["port"], port["protocol"]) for port in rule["ports"]}
+
+    def test_lets_out_what_the_operator_needs_and_in_who_scrapes_it_from_its_own_namespace(self, chart: Chart) -> None:
+        policy = self.policy(chart)
+        assert policy["policyTypes"] == ["Ingress", "Egress"]
+        (scrapes,) = policy["ingress"]
+        assert (scrapes["from"], self.ports(scrapes)) == ([{"podSelector": {}}], {(8080, "TCP")})
+        names, api, registry = policy["egress"]
+        assert self.ports(names) == {(53, "UDP"), (53, "TCP")}
+        assert names["to"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}}]
+        assert (self.ports(api), "to" in api) == ({(443, "TCP"), (6443, "TCP")}, False)
+        assert (self.ports(registry), "to" in registry) == ({(30100, "TCP")}, False)
+
+    def test_is_about_the_operators_pods_and_that_of_helm_test(self, chart: Chart) -> None:
+        rendered = chart.render({"networkPolicy": {"enabled": True}}, tests=True)
+        selector = one(rendered, "NetworkPolicy")["spec"]["podSelector"]
+        (names,) = selector["matchExpressions"]
+        for labels in (
+            one(rendered, "Deployment")["spec"]["template"]["metadata"]["labels"],
+            one(rendered, "Pod")["metadata"]["labels"],
+        ):
+            assert labels.items() >= selector["matchLabels"].items()
+            assert labels[names["key"]] in names["values"]
+
+    @pytest.mark.parametrize(("addresses", "ports"), [
+        (["http://a"], [80]), (["https://a/"], [443]), (["https://[fd00::1]:30100", "http://[fd00::1]"], [30100, 80]),
+        (["http://a:30100", "http://b:30100/"], [30100]),
+    ])  # fmt: skip
+    def test_the_registrys_ports_are_those_of_its_addresses(self, chart: Chart, addresses: list[str], ports: list[int]) -> None:
+        values = {"registry": {"addresses": addresses}, "networkPolicy": {"enabled": True}}
+        registry = one(chart.render(values), "NetworkPolicy")["spec"]["egress"][2]
+        assert [port["port"] for port in registry["ports"]] == ports
+
+    def test_where_the_addresses_are_elsewhere_its_ports_must_be_named(self, chart: Chart) -> None:
+        elsewhere = at("registry.addresses", []) | {"extraEnvFrom": [{"configMapRef": {"name": "settings"}}]}
+        assert "networkPolicy.registry.ports is empty" in chart.refusal(elsewhere | {"networkPolicy": {"enabled": True}})
+        assert chart.render(elsewhere | {"networkPolicy": {"enabled": True, "registry": {"ports": [30100]}}})
+
+    def test_can_be_narrowed_and_widened(self, full: list[Object]) -> None:
+        policy, told = one(full, "NetworkPolicy")["spec"], FULL["networkPolicy"]
+        scrapes, ingress = policy["ingress"]
+        assert (scrapes["from"], self.ports(scrapes)) == (told["scrapeFrom"], {(9090, "TCP")})
+        assert [ingress] == told["extraIngress"]
+        names, api, registry, egress = policy["egress"]
+        assert (names["to"], self.ports(names)) == (told["dns"]["to"], {(5353, "UDP"), (5353, "TCP")})
+        assert (api["to"], self.ports(api)) == ([{"ipBlock": {"cidr": "10.0.0.1/32"}}], {(6443, "TCP")})
+        blocks = [{"ipBlock": {"cidr": cidr}} for cidr in told["registry"]["cidrs"]]
+        assert registry["to"] == [*blocks, *told["registry"]["to"]]
+        assert [egress] == told["extraEgress"]
+
+
+class TestHelmTest:
+    def test_checks_with_all_that_the_operator_has(self, chart: Chart) -> None:
+        pod, operator = chart.test_pod(FULL)["spec"], chart.pod(FULL)
+        (check,), (run_,) = pod["containers"], operator["containers"]
+        assert check["args"] == ["check", *run_["args"][1:]]
+        same = ("image", "imagePullPolicy", "env", "envFrom", "resources", "securityContext", "volumeMounts")
+        assert {name: check[name] for name in same} == {name: run_[name] for name in same}
+        of_pod = ("serviceAccountName", "securityContext", "imagePullSecrets", "volumes", "nodeSelector", "tolerations")
+        assert {name: pod[name] for name in of_pod} == {name: operator[name] for name in of_pod}
+        assert pod["restartPolicy"] == "Never"
+
+    def test_is_run_by_helm_test_alone_and_leaves_nothing_when_it_succeeds(self, chart: Chart) -> None:
+        annotations = chart.test_pod()["metadata"]["annotations"]
+        assert annotations == {
+            "helm.sh/hook": "test", "helm.sh/hook-delete-policy": "before-hook-creation,hook-succeeded"
+        }  # fmt: skip
+
+    def test_is_found_by_neither_service_nor_budget_nor_deployment(self, chart: Chart) -> None:
+        rendered = chart.render(FULL | {"podLabels": {"app.kubernetes.io/name": "registry-status-operator"}}, tests=True)
+        labels = one(rendered, "Pod")["metadata"]["labels"]
+        selectors = [one(rendered, "Service")["spec"]["selector"]]
+        selectors += [one(rendered, what)["spec"]["selector"]["matchLabels"] for what in ("Deployment", "PodDisruptionBudget")]
+        assert not [selector for selector in selectors if labels.items() >= selector.items()]
+
+    def test_can_be_left_out(self, chart: Chart) -> None:
+        assert not kind(chart.render(at("helmTest.enabled", False), tests=True), "Pod")
+
+
+class TestSpread:
+    def test_one_without_a_selector_means_the_operators_pods(self, chart: Chart) -> None:
+        theirs = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
+        deployment = one(chart.render({"topologySpreadConstraints": [theirs]}), "Deployment")["spec"]
+        assert deployment["template"]["spec"]["topologySpreadConstraints"] == [
+            theirs | {"labelSelector": deployment["selector"]}
+        ]
 
 
 class TestNotes:
@@ -466,5 +656,8 @@ def strings(tree: object) -> Iterator[str]:
         yield tree
 
 
-def test_nothing_of_the_templates_is_left_unrendered(full: list[Object]) -> None:
-    assert not [text for document in full for text in strings(document) if "{{" in text or "<no value>" in text]
+def test_nothing_of_the_templates_is_left_unrendered(chart: Chart) -> None:
+    full = chart.render(FULL, tests=True)
+    for_others = kind(full, "PrometheusRule") + kind(full, "ConfigMap")  # Prometheus and Grafana have braces of their own
+    assert not [text for document in full for text in strings(document) if "<no value>" in text]
+    assert not [text for document in full if document not in for_others for text in strings(document) if "{{" in text]

@@ -103,6 +103,9 @@ class TestSchema:
         kubernetes = {
             "affinity", "podSecurityContext", "securityContext", "global", "extraEnv[].valueFrom", "extraEnvFrom[]",
             "extraVolumes[]", "extraVolumeMounts[]", "tolerations[]", "topologySpreadConstraints[]",
+            *(f"registry.{part}.externalSecret.data[]{rest}" for part in ("auth", "tls") for rest in ("", ".remoteRef")),
+            *(f"monitoring.{what}Monitor.{part}elabelings[]" for what in ("service", "pod") for part in ("r", "metricR")),
+            *(f"networkPolicy.{part}[]" for part in ("scrapeFrom", "dns.to", "registry.to", "extraIngress", "extraEgress")),
         }  # fmt: skip
         opened = {
             path for path, node in nodes(SCHEMA) if node["type"] == "object" and "additionalProperties" not in node
@@ -121,7 +124,12 @@ class TestSchema:
         ("pods.notReadyStatus", "UP"), ("pods.trustInstanceIds", "yes"), ("log.level", "trace"), ("log.format", "xml"),
         ("registry.concurrency", "32"), ("image.digest", "sha256:abc"), ("image.pullPolicy", "Sometimes"),
         ("service.port", 0), ("podLabels", {"a": True}), ("extraEnv", [{"name": "A", "value": 1}]),
-        ("resources", {"limit": {}}), ("livenessProbe.httpGet", {}), ("terminationGracePeriodSeconds", 0),
+        ("resources", {"limit": {}}), ("monitoring.podMonitor.interval", "15"), ("networkPolicy.registry.cidrs", ["10.0.0.1"]),
+        ("monitoring.prometheusRule.alerts.RegistryStatusNoLeader", {"threshold": 1}), ("helmTest.enabled", "yes"),
+        ("monitoring.prometheusRule.alerts.RegistryStatusNoLeader", {"severity": "Very High"}),
+        ("monitoring.prometheusRule.alerts.NoSuchAlert", {}), ("monitoring.prometheusRule.selector", "job=x"),
+        ("registry.auth.externalSecret.storeKind", "Vault"),
+        ("livenessProbe.httpGet", {}), ("terminationGracePeriodSeconds", 0),
     ])  # fmt: skip
     def test_what_is_wrong_is_refused_by_its_name(self, chart: Chart, path: str, value: object) -> None:
         said = chart.refusal(at(path, value))
@@ -132,6 +140,7 @@ class TestSchema:
 # Of each setting: where it is in the values, what both must take, and what both must refuse.
 SETTINGS = {
     "namespaces": ("watch.namespaces", ["a", "a-1", "a" * 63], ["A", "-a", "a-", "a" * 64, "a.b", "a,b", "*"]),
+    "shard": ("watch.shard", ["", "1/1", "2/4"], ["1", "1/", "/4", "a/b", "-1/4", "1/4/2"]),
     "registry_address": (
         "registry.addresses",
         ["http://a", "https://a.example:30100", "http://10.0.0.1:1/", "http://[::1]:30100"],

@@ -12,11 +12,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]
 import pytest
 import yaml
 
 from registry_status import cli, config
+from registry_status.cluster import lease
 from registry_status.cluster.lines import WatchFault
 from registry_status.config import Settings
 from registry_status.model import OutcomeKind, Reason
@@ -25,6 +26,7 @@ from registry_status.pods.status import desired
 from registry_status.registry.servicecomb import Operation
 from registry_status.report import event_policy
 from registry_status.report.event_policy import DropCause, EventReason
+from registry_status.sync import resync
 from registry_status.sync.resync import Cause
 from tests.docs.pages import BLOCKS, PAGES, ROOT, Block, Page, documents, mappings, page
 
@@ -33,7 +35,7 @@ SETTINGS = dataclasses.fields(Settings)
 FLAGS = {config.flag(field.name) for field in SETTINGS}
 VARIABLES = {config.variable(field.name) for field in SETTINGS}
 PREFIX = Settings().prefix
-EVERYTHING_ALLOWED = {"allowed_projects": ("*",), "allowed_domains": ("*",)}
+EVERYTHING_ALLOWED = Settings(allowed_projects=("*",), allowed_domains=("*",))
 
 pages = pytest.mark.parametrize("page", PAGES.values(), ids=lambda page: page.name)
 
@@ -73,7 +75,7 @@ def test_every_page_and_every_picture_is_linked() -> None:
 # --- generated parts ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["generate_reference", "draw_timelines"])
+@pytest.mark.parametrize("name", ["generate_reference", "draw_timelines", "draw_dashboard"])
 def test_what_is_generated_is_current(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", [name, "--check"])
     assert script(name).main() == 0
@@ -218,6 +220,66 @@ def test_messages_in_the_troubleshooting_are_the_operators_own() -> None:
     assert not missing, missing
 
 
+def test_times_of_a_takeover_are_as_told() -> None:
+    text = page("docs/high-availability.md").text
+    assert f"unchanged for {lease.DURATION:g} s" in text
+    assert f"succeeded for {lease.DEADLINE:g} s" in text
+    assert f"under way {lease.FENCE:g} s after" in text
+    assert lease.RETRY == 1
+
+
+def test_values_of_high_availability_have_the_defaults_that_are_told() -> None:
+    defaults = yaml.safe_load((CHART / "values.yaml").read_text("utf-8"))
+    told = {row[0].strip("`"): row[1].strip("`") for row in page("docs/high-availability.md").rows if len(row) == 3}
+    for path in (
+        "replicaCount",
+        "podDisruptionBudget.enabled",
+        "antiAffinity",
+        "topologySpreadConstraints",
+        "priorityClassName",
+    ):
+        value = defaults
+        for part in path.split("."):
+            value = value[part]
+        assert told[path] == (str(value).lower() if value else "none")
+
+
+def test_what_is_said_of_repairs_is_so() -> None:
+    assert (resync.FIGHT_REPAIRS, resync.FIGHT_WINDOW) == (3, 300)
+    assert "Three corrections of one instance within 5 minutes" in " ".join(page("docs/faq.md").text.split())
+    assert Settings().resync_interval == 30
+
+
+# --- guides for SDKs ----------------------------------------------------------------------------
+
+SDK_PAGES = [told for name, told in PAGES.items() if name.startswith("docs/sdk-") and name != "docs/sdk-guide.md"]
+
+
+def test_each_sdk_has_its_page_and_its_column() -> None:
+    columns = page("docs/sdk-guide.md").rows[0][1:]
+    assert {told.text.splitlines()[0].removeprefix("# ") for told in SDK_PAGES} == set(columns)
+
+
+@pytest.mark.parametrize("told", SDK_PAGES, ids=lambda told: told.name)
+def test_each_sdk_page_has_all_its_parts_and_says_what_is_not_sure(told: Page) -> None:
+    assert re.findall(r"^## (.+)$", told.text, re.MULTILINE) == ["What it does", "Settings that fit", "Not confirmed"]
+    assert {row[0] for row in told.rows} >= {"start", "heartbeats", "expired", "SIGTERM", "as caller"}
+
+
+def hooks(tree: object) -> Iterator[tuple[int, int]]:
+    """The seconds of each preStop hook, and the grace period that it counts towards."""
+    for pod in (found for found in mappings(tree) if "containers" in found and "terminationGracePeriodSeconds" in found):
+        for container in pod["containers"]:
+            if "lifecycle" in container:
+                yield int(container["lifecycle"]["preStop"]["exec"]["command"][1]), pod["terminationGracePeriodSeconds"]
+
+
+def test_hooks_leave_time_for_an_sdks_own_wait_within_the_grace_period() -> None:
+    found = [pair for block in BLOCKS if block.language == "yaml" for tree in documents(block) for pair in hooks(tree)]
+    assert len(found) >= 2
+    assert [pair for pair in found if pair[0] + 15 >= pair[1]] == []
+
+
 # --- YAML ---------------------------------------------------------------------------------------
 
 YAML_BLOCKS = [block for block in BLOCKS if block.language == "yaml"]
@@ -240,7 +302,7 @@ def test_yaml_parses_and_its_pods_are_annotated_rightly(block: Block) -> None:
         metadata = {"namespace": "shop", "name": "cart-0", **found["metadata"]}
         pod = {"kind": "Pod", "metadata": metadata, "spec": found.get("spec") or {"containers": [{"name": "main"}]}}
         operator_class = metadata["annotations"].get(f"{PREFIX}class", "")
-        wanted = desired(pod, Settings(operator_class=operator_class, **EVERYTHING_ALLOWED))
+        wanted = desired(pod, dataclasses.replace(EVERYTHING_ALLOWED, operator_class=operator_class))
         if "# wrong on purpose" in block.text:
             assert wanted.problems
         else:
@@ -304,6 +366,49 @@ def test_commands_print_what_is_shown(
 
 def test_some_commands_are_run() -> None:
     assert len(CONSOLE) >= 3
+
+
+SHELL = [(block, line) for block in BLOCKS if block.language in {"sh", "console"} for line in block.commands]
+PROGRAMS = {"make", "docker", "kind", "kubectl", "helm", "curl", "grep", "sleep", "source", "registry-status"}
+OURS = re.compile(r"(?<![\w/-])registry[-_]status (\w[^|>)]*)")
+RELEASE, SYSTEM = "registry-status-operator", "registry-status-system"
+WORKLOADS = {f"deployment/{RELEASE}", f"service/{RELEASE}", "deployment/demo", "service/registry"}
+"""What the chart and manifests/demo make, as far as commands of the documentation speak of it."""
+
+
+def programs(line: str) -> Iterator[str]:
+    """What a line runs: its first word, and the first after each pipe."""
+    words = shlex.shlex(line, posix=True, punctuation_chars="|")
+    words.whitespace_split = True
+    before = "|"
+    for word in words:
+        if before == "|":
+            yield word
+        before = word
+
+
+def test_commands_are_of_programs_that_a_reader_has_or_was_told_to_get() -> None:
+    named = {program for _, line in SHELL for program in programs(line)}
+    assert named - PROGRAMS == {".venv/bin/python"}
+
+
+def test_commands_of_ours_are_used_rightly_inside_of_other_commands_too() -> None:
+    inside = [found[1] for _, line in SHELL if not line.startswith("registry-status ") for found in OURS.finditer(line)]
+    assert len(inside) >= 5
+    for command in inside:
+        name, *words = shlex.split(command)
+        command_parser(name).parse_args(words)
+
+
+def test_commands_agree_on_the_release_its_namespace_and_what_is_in_them() -> None:
+    for _, line in SHELL:
+        if helm := re.match(r"helm (?:upgrade(?: --install)?|install|test|rollback|uninstall) ([\w-]+)", line):
+            assert helm[1] == RELEASE, line
+            assert re.search(rf"(?:-n|--namespace) {SYSTEM}\b", line), line
+        for named in re.findall(r"(?<!\S)(?:deployment|service)/[\w-]+", line):
+            assert named in WORKLOADS, line
+        for path in re.findall(r"(?<!\S)(?:charts|manifests)/[\w/.-]+", line):
+            assert (ROOT / path).exists(), line
 
 
 @pages

@@ -5,6 +5,7 @@ No kubelet runs here; tests/e2e lets the operator live on what the chart makes.
 
 import asyncio
 import json
+import shlex
 import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -14,14 +15,17 @@ import yaml
 
 from registry_status.cluster.access import load_access
 from registry_status.cluster.api import ApiServer
-from registry_status.cluster.lease import LeaseRef
+from registry_status.cluster.lease import RETRY, Elector, LeaseRef
 from registry_status.cluster.rights import Need, Use, find_lacks, needed_rights
 from registry_status.config import Settings
-from tests.charts.rendering import ADDRESS, BASE, CHART, DEMO, FULL, Chart, Object, kind, objects, one
+from tests.charts.golden import VARIANTS
+from tests.charts.rendering import ADDRESS, BASE, CHART, DEMO, ROOT, Chart, Object, kind, objects, one
 from tests.cluster import levels, tools
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.kube import Kube
 from tests.cluster.processes import CommandError
+from tests.docs.pages import Page
+from tests.integration import crds
 
 WATCH_RIGHTS = {("pods", "get"), ("pods", "list"), ("pods", "watch")}
 EVENT_RIGHTS = {("events", "create"), ("events", "get"), ("events", "patch")}
@@ -67,16 +71,33 @@ def dry_run(kube: Kube, documents: list[Object]) -> list[str]:
     return kube.kubectl(*words, input=yaml.safe_dump_all(documents)).split()
 
 
-def full_values(*namespaces: str) -> dict[str, Any]:
-    lease = {"leaseName": "writer.lease", "leaseNamespace": namespaces[0]}
-    return FULL | {"watch": {"namespaces": list(namespaces)}, "leaderElection": lease}
+@pytest.fixture(scope="module")
+def monitored(control_plane: ControlPlane) -> Iterator[Kube]:
+    """A cluster with the custom resources of the Prometheus Operator and the External Secrets Operator."""
+    kube = control_plane.kube
+    kube.apply(*crds.definitions())
+    for name in crds.names():
+        kube.kubectl("wait", "--for=condition=Established", f"crd/{name}", "--timeout=30s")
+    yield kube
+    kube.kubectl("delete", "crd", *crds.names())
 
 
-def test_every_object_of_the_chart_is_taken(kube: Kube, chart: Chart, namespace: str) -> None:
-    other = new_namespace(kube, "watched")
-    for values in ({}, full_values(other)):
-        rendered = chart.render(values, namespace=namespace)
-        assert len(dry_run(kube, rendered)) == len(rendered)
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_object_of_a_variant_is_taken(monitored: Kube, chart: Chart, name: str) -> None:
+    rendered = chart.render(VARIANTS[name], tests=True)
+    for space in {document["metadata"].get("namespace", "system") for document in rendered}:
+        monitored.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": space}})
+    assert len(dry_run(monitored, rendered)) == len(rendered)
+
+
+@pytest.mark.parametrize("what", ["ServiceMonitor", "PrometheusRule", "NetworkPolicy", "Lease"])
+def test_a_field_in_the_wrong_place_would_not_be(monitored: Kube, chart: Chart, namespace: str, what: str) -> None:
+    values = VARIANTS["prometheus"] | VARIANTS["network-policy"]
+    found = one(chart.render(values, namespace=namespace), what)
+    assert len(dry_run(monitored, [found])) == 1
+    found.setdefault("spec", {})["selectors"] = {}
+    with pytest.raises(CommandError, match="selectors"):
+        dry_run(monitored, [found])
 
 
 def test_an_unknown_field_would_not_be(kube: Kube, chart: Chart, namespace: str) -> None:
@@ -187,9 +208,10 @@ def install(kube: Kube, namespace: str, release: str, *values: str, verb: str = 
 
 
 def test_install_upgrade_rollback_uninstall_leave_nothing_behind(kube: Kube, namespace: str, release: str) -> None:
-    assert "kubectl describe pod POD" in install(kube, namespace, release)
+    everything = ("networkPolicy.enabled=true", "monitoring.dashboard.enabled=true")
+    assert "kubectl describe pod POD" in install(kube, namespace, release, *everything)
     before = left(kube, namespace, release)
-    assert len(before) == 8
+    assert len(before) == 11
     install(kube, namespace, release, "registry.project=shop", f"watch.namespaces={{{namespace}}}", verb="upgrade")
     assert left(kube, namespace, release) != before
     kube.helm("rollback", release, "1", "--namespace", namespace)
@@ -204,11 +226,106 @@ def test_without_a_registry_nothing_is_installed(kube: Kube, namespace: str, rel
     assert left(kube, namespace, release) == []
 
 
+class Led:
+    """Waits for its elector to lead."""
+
+    def __init__(self) -> None:
+        self.leads = asyncio.Event()
+
+    def led(self) -> None:
+        self.leads.set()
+
+    def lost(self) -> None:
+        self.leads.clear()
+
+
+class TestLease:
+    """The chart makes the Lease and takes it away again; who holds it is the operators' business."""
+
+    def test_is_taken_and_no_upgrade_takes_it_away(self, namespace: str, release: str, control_plane: ControlPlane) -> None:
+        kube = control_plane.kube
+        operator = self.operator(control_plane, namespace, release)
+        asyncio.run(self.lead(operator, namespace, release))
+        held = self.lease(kube, namespace)
+        assert held["spec"]["holderIdentity"] == "first"
+        install(kube, namespace, release, "commonLabels.team=platform", "replicaCount=3", verb="upgrade")
+        upgraded = self.lease(kube, namespace)
+        assert upgraded["metadata"]["labels"]["team"] == "platform"
+        assert upgraded["spec"] == held["spec"]
+        kube.helm("rollback", release, "1", "--namespace", namespace)
+        rolled_back = self.lease(kube, namespace)
+        assert "team" not in rolled_back["metadata"]["labels"]
+        assert rolled_back["spec"] == held["spec"]
+
+    def test_is_the_releases_with_one_replica_as_with_several(self, kube: Kube, namespace: str, release: str) -> None:
+        for verb, count in (("install", 2), ("upgrade", 1), ("upgrade", 2)):
+            install(kube, namespace, release, f"replicaCount={count}", verb=verb)
+            assert self.lease(kube, namespace)["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "Helm"
+
+    def test_that_an_operator_made_is_handed_over_as_the_docs_say(self, kube: Kube, namespace: str, release: str) -> None:
+        install(kube, namespace, release, "leaderElection.createLease=false")
+        name = f"{release}-registry-status-operator-leader"
+        spec = {"holderIdentity": "first", "leaseDurationSeconds": 6}
+        lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name}, "spec": spec}
+        kube.kubectl("create", "-n", namespace, "-f", "-", input=json.dumps(lease))
+        with pytest.raises(CommandError, match="invalid ownership metadata"):
+            install(kube, namespace, release, verb="upgrade")
+        told = Page(ROOT / "docs" / "operations.md")
+        for line in [line for block in told.blocks for line in block.commands if " lease " in line]:
+            own = line.replace("registry-status-operator-leader", name).replace("registry-status-system", namespace)
+            own = own.replace("release-name=registry-status-operator", f"release-name={release}")
+            kube.kubectl(*shlex.split(own)[1:])
+        install(kube, namespace, release, verb="upgrade")
+        assert self.lease(kube, namespace)["spec"] == spec
+
+    def test_is_gone_with_the_release_though_its_leader_still_renews_it(
+        self, namespace: str, release: str, control_plane: ControlPlane
+    ) -> None:
+        operator = self.operator(control_plane, namespace, release)
+
+        async def uninstall_under_it() -> None:
+            async with ApiServer(await load_access(operator.kubeconfig, None, {})) as api:
+                elector, office = self.elector(api, namespace, release), Led()
+                elector.begin(office)
+                await asyncio.wait_for(office.leads.wait(), 15)
+                await asyncio.to_thread(control_plane.kube.helm, "uninstall", release, "--namespace", namespace)
+                await asyncio.sleep(3 * RETRY)  # it finds it gone, and would make it anew
+                await elector.resign()
+
+        asyncio.run(uninstall_under_it())
+        assert left(control_plane.kube, namespace, release) == []
+        assert control_plane.kube.get("leases", namespace=namespace)["items"] == []
+
+    async def lead(self, operator: Kube, namespace: str, release: str) -> None:
+        """Lead once, and die without a word."""
+        async with ApiServer(await load_access(operator.kubeconfig, None, {})) as api:
+            office = Led()
+            elector = self.elector(api, namespace, release)
+            elector.begin(office)
+            await asyncio.wait_for(office.leads.wait(), 15)
+
+    @staticmethod
+    def elector(api: ApiServer, namespace: str, release: str) -> Elector:
+        return Elector(api, LeaseRef(namespace, f"{release}-registry-status-operator-leader"), "first")
+
+    @staticmethod
+    def operator(control_plane: ControlPlane, namespace: str, release: str) -> Kube:
+        """Install the chart; return the API as the operator sees it."""
+        install(control_plane.kube, namespace, release)
+        return control_plane.service_account(namespace, f"{release}-registry-status-operator")
+
+    @staticmethod
+    def lease(kube: Kube, namespace: str) -> Object:
+        (found,) = kube.get("leases", namespace=namespace)["items"]
+        lease: Object = found
+        return lease
+
+
 def left(kube: Kube, namespace: str, release: str) -> list[str]:
     """Name all objects of the release, wherever they are."""
     kinds = (
         "deployments,services,serviceaccounts,roles,rolebindings,clusterroles,clusterrolebindings,configmaps,pods,"
-        "poddisruptionbudgets"
+        "poddisruptionbudgets,leases,networkpolicies"
     )
     selector = f"app.kubernetes.io/instance={release}"
     everywhere = kube.get(kinds, "--all-namespaces", "--selector", selector)["items"]

@@ -2,6 +2,8 @@
 
 import argparse
 import dataclasses
+import itertools
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -174,6 +176,9 @@ GOOD: list[tuple[str, str, Any]] = [
     ("registration_window", "0", 0.0),
     ("dry_run", "true", True),
     ("watch_filter", "false", False),
+    ("shard", "", ""),
+    ("shard", "1/1", "1/1"),
+    ("shard", "4/4", "4/4"),
     ("listen", "127.0.0.1:0", ("127.0.0.1", 0)),
     ("listen", "[::]:8080", ("::", 8080)),
     ("listen", "localhost:65535", ("localhost", 65535)),
@@ -270,6 +275,10 @@ BAD: list[tuple[str, str, str]] = [
     ("trust_instance_ids", "yes", "true or false"),
     ("dry_run", "yes", "true or false"),
     ("watch_filter", "no", "true or false"),
+    ("shard", "0/4", "NUMBER/COUNT such as 1/4, from 1/1 to 9999/9999"),
+    ("shard", "5/4", "NUMBER/COUNT such as 1/4, from 1/1 to 9999/9999"),
+    ("shard", "1", "NUMBER/COUNT such as 1/4, from 1/1 to 9999/9999"),
+    ("shard", "-1/4", "NUMBER/COUNT such as 1/4, from 1/1 to 9999/9999"),
     ("trust_instance_ids", "", "true or false"),
     ("resync_interval", "0.5", "a number of seconds from 1 to 3600"),
     ("registration_window", "3601", "a number of seconds from 0 to 3600"),
@@ -398,3 +407,16 @@ def test_the_tenant_and_the_prefix_come_from_their_settings() -> None:
 )
 def test_patterns_allow_names_everywhere_or_in_some_namespaces(pattern: str, allowed: bool) -> None:
     assert Settings().allows(("none", pattern), "shop", "eu-1") is allowed
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 7, 9999])
+def test_the_shares_of_one_count_have_neither_gaps_nor_overlaps(count: int) -> None:
+    ranges = []
+    for number in range(1, count + 1):
+        selector = Settings(shard=f"{number}/{count}").shard_selector
+        found = re.fullmatch(r"shardRange\(object\.metadata\.uid, '(0x[0-9a-f]{16,17})', '(0x[0-9a-f]{16,17})'\)", selector)
+        assert found is not None, selector
+        ranges.append((int(found[1], 16), int(found[2], 16)))
+    assert ranges[0][0] == 0
+    assert ranges[-1][1] == 1 << 64
+    assert all(high == low for (_, high), (low, _) in itertools.pairwise(ranges))

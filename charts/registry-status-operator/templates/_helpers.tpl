@@ -76,6 +76,20 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 {{- end }}
 
+{{/* The Secret with the credentials, if there is one. */}}
+{{- define "registry-status-operator.authSecret" -}}
+{{- with .Values.registry.auth }}
+{{- default (ternary (printf "%s-auth" (include "registry-status-operator.fullname" $)) "" .externalSecret.enabled) .existingSecret }}
+{{- end }}
+{{- end }}
+
+{{/* The Secret with the certificates, if there is one. */}}
+{{- define "registry-status-operator.tlsSecret" -}}
+{{- with .Values.registry.tls }}
+{{- default (ternary (printf "%s-tls" (include "registry-status-operator.fullname" $)) "" .externalSecret.enabled) .existingSecret }}
+{{- end }}
+{{- end }}
+
 {{/*
 Every setting of the operator: its environment variable, and where its value comes from. A variable without a value is left
 out. A new setting of operator/registry_status/config.py needs a line here; tests/charts says so if it is missing.
@@ -101,16 +115,17 @@ REGISTRY_STATUS_REGISTRY_ACCESS_KEY_PROJECT: {{ .accessKeyProject | quote }}
 {{- end }}
 {{- end }}
 {{- with .Values.registry.tls }}
-{{- if and .existingSecret .caKey }}
+{{- if and (include "registry-status-operator.tlsSecret" $) .caKey }}
 REGISTRY_STATUS_REGISTRY_CA_FILE: {{ printf "/etc/registry-status/tls/%s" .caKey | quote }}
 {{- end }}
-{{- if and .existingSecret .certKey }}
+{{- if and (include "registry-status-operator.tlsSecret" $) .certKey }}
 REGISTRY_STATUS_REGISTRY_CLIENT_CERT_FILE: {{ printf "/etc/registry-status/tls/%s" .certKey | quote }}
 REGISTRY_STATUS_REGISTRY_CLIENT_KEY_FILE: {{ printf "/etc/registry-status/tls/%s" .keyKey | quote }}
 {{- end }}
 {{- end }}
 REGISTRY_STATUS_NAMESPACE: {{ join "," .Values.watch.namespaces | quote }}
 REGISTRY_STATUS_LABEL_SELECTOR: {{ .Values.watch.labelSelector | quote }}
+REGISTRY_STATUS_SHARD: {{ .Values.watch.shard | quote }}
 REGISTRY_STATUS_WATCH_FILTER: {{ .Values.watch.filter | quote }}
 REGISTRY_STATUS_LEADER_ELECT: {{ ternary "true" "false" (eq (include "registry-status-operator.elects" .) "true") | quote }}
 {{- if eq (include "registry-status-operator.elects" .) "true" }}
@@ -143,20 +158,166 @@ REGISTRY_STATUS_LISTEN: {{ printf (ternary "[%s]:%v" "%s:%v" (contains ":" .Valu
 {{- end }}
 {{- end }}
 
-{{/* Stops the release where credentials are asked for and no Secret is named. */}}
+{{/* Stops the release where credentials are asked for and no Secret is named or made. */}}
 {{- define "registry-status-operator.checkCredentials" -}}
 {{- with .Values.registry.auth }}
-{{- if and (or .username .accessKeyKey) (not .existingSecret) }}
+{{- if and (or .username .accessKeyKey) (not (include "registry-status-operator.authSecret" $)) }}
 {{- fail "registry.auth.existingSecret is empty: name the Secret that holds the password or the access key" }}
 {{- end }}
 {{- if and .username .accessKeyKey }}
 {{- fail "registry.auth.username and registry.auth.accessKeyKey: only one of them can be used" }}
 {{- end }}
 {{- end }}
-{{- with .Values.registry.tls }}
-{{- if and .certKey (not .existingSecret) }}
+{{- if and .Values.registry.tls.certKey (not (include "registry-status-operator.tlsSecret" .)) }}
 {{- fail "registry.tls.existingSecret is empty: name the Secret that holds the certificate" }}
 {{- end }}
+{{- range $part := list "auth" "tls" }}
+{{- with (index $.Values.registry $part).externalSecret }}
+{{- if and .enabled (not (and .storeName .data)) }}
+{{- fail (printf "registry.%s.externalSecret.enabled needs its storeName and data" $part) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Stops the release where nothing, or everything twice, would be scraped. */}}
+{{- define "registry-status-operator.checkMonitoring" -}}
+{{- with .Values.monitoring }}
+{{- if and .serviceMonitor.enabled .podMonitor.enabled }}
+{{- fail "monitoring.serviceMonitor.enabled and monitoring.podMonitor.enabled: only one of them can be used, or all is scraped twice" }}
+{{- end }}
+{{- if and .serviceMonitor.enabled (not $.Values.service.enabled) }}
+{{- fail "monitoring.serviceMonitor.enabled needs service.enabled; monitoring.podMonitor.enabled does not" }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Metadata of an object for monitoring: its namespace and labels are what Prometheus or Grafana look for. */}}
+{{- define "registry-status-operator.monitoringMetadata" -}}
+{{- $chart := index . 0 }}
+{{- $values := index . 1 }}
+name: {{ include "registry-status-operator.fullname" $chart }}
+namespace: {{ default $chart.Release.Namespace $values.namespace }}
+labels:
+  {{- merge (include "registry-status-operator.labels" $chart | fromYaml) $values.labels | toYaml | nindent 2 }}
+{{- end }}
+
+{{/* How a ServiceMonitor or PodMonitor scrapes; what both add to `job` and `namespace` is the alerts' way to find the series. */}}
+{{- define "registry-status-operator.endpoint" -}}
+port: http
+path: /metrics
+{{- with .interval }}
+interval: {{ . }}
+{{- end }}
+{{- with .scrapeTimeout }}
+scrapeTimeout: {{ . }}
+{{- end }}
+{{- with .metricRelabelings }}
+metricRelabelings:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* What selects this release's series. */}}
+{{- define "registry-status-operator.series" -}}
+{{- $ours := printf "namespace=%q,job=%q" .Release.Namespace (include "registry-status-operator.fullname" .) }}
+{{- default $ours .Values.monitoring.prometheusRule.selector }}
+{{- end }}
+
+{{/* By this name the pod of `helm test` is told from the operator's: Service and budget do not find it. */}}
+{{- define "registry-status-operator.testName" -}}
+{{- printf "%s-test" (include "registry-status-operator.name" . | trunc 58 | trimSuffix "-") }}
+{{- end }}
+
+{{/* The ports of the registry, as a list in JSON: those that are named, else those of its addresses. */}}
+{{- define "registry-status-operator.registryPorts" -}}
+{{- $ports := .Values.networkPolicy.registry.ports }}
+{{- if not $ports }}
+{{- $ports = list }}
+{{- range .Values.registry.addresses }}
+{{- $address := urlParse . }}
+{{- $named := regexFind ":[0-9]+$" $address.host | trimPrefix ":" }}
+{{- $ports = append $ports (default (ternary "443" "80" (eq $address.scheme "https")) $named | int) }}
+{{- end }}
+{{- end }}
+{{- if not $ports }}
+{{- fail "networkPolicy.registry.ports is empty: name the registry's ports, which are not told by registry.addresses" }}
+{{- end }}
+{{- $ports | uniq | toJson }}
+{{- end }}
+
+{{/* Constraints that do not say whose pods they spread mean the operator's. */}}
+{{- define "registry-status-operator.spread" -}}
+{{- $ours := dict "matchLabels" (include "registry-status-operator.selectorLabels" . | fromYaml) }}
+{{- range .Values.topologySpreadConstraints }}
+- {{ ternary . (set (deepCopy .) "labelSelector" $ours) (hasKey . "labelSelector") | toYaml | nindent 2 | trim }}
+{{- end }}
+{{- end }}
+
+{{/* The operator's environment, for `run` as for `check`. */}}
+{{- define "registry-status-operator.env" -}}
+- name: POD_NAME
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.name
+- name: POD_NAMESPACE
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.namespace
+- name: POD_UID
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.uid
+- name: NODE_NAME
+  valueFrom:
+    fieldRef:
+      fieldPath: spec.nodeName
+{{- range $name, $value := include "registry-status-operator.settings" . | fromYaml }}
+{{- if $value }}
+- name: {{ $name }}
+  value: {{ $value | quote }}
+{{- end }}
+{{- end }}
+{{- with .Values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "registry-status-operator.volumeMounts" -}}
+# The root file system is read-only.
+- name: tmp
+  mountPath: /tmp
+{{- with include "registry-status-operator.authSecret" . }}
+- name: registry-auth
+  mountPath: /etc/registry-status/auth
+  readOnly: true
+{{- end }}
+{{- with include "registry-status-operator.tlsSecret" . }}
+- name: registry-tls
+  mountPath: /etc/registry-status/tls
+  readOnly: true
+{{- end }}
+{{- with .Values.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "registry-status-operator.volumes" -}}
+- name: tmp
+  emptyDir:
+    sizeLimit: 16Mi
+{{- with include "registry-status-operator.authSecret" . }}
+- name: registry-auth
+  secret:
+    secretName: {{ . }}
+{{- end }}
+{{- with include "registry-status-operator.tlsSecret" . }}
+- name: registry-tls
+  secret:
+    secretName: {{ . }}
+{{- end }}
+{{- with .Values.extraVolumes }}
+{{ toYaml . }}
 {{- end }}
 {{- end }}
 

@@ -9,8 +9,12 @@ from prometheus_client import REGISTRY
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
+from registry_status.cluster.lines import WatchFault
+from registry_status.config import Settings
 from registry_status.model import InstanceStatus, OutcomeKind
+from registry_status.registry.connect import registry_client
 from registry_status.report.metrics import OTHER, Metrics, Words
+from registry_status.sync.resync import Cause
 from tests.unit.report.fakes import outcome
 
 if TYPE_CHECKING:
@@ -196,3 +200,20 @@ def test_counting_costs_the_hot_path_little() -> None:
     for _ in range(2000):
         metrics.request_finished("write_status", "ok", 0.01)
     assert time.process_time() - began < 0.5, "250 us each would be a quarter of a request's whole cost"
+
+
+async def test_an_address_of_the_registry_is_shown_before_it_ever_fails() -> None:
+    """Whether all of them fail can be asked only where each is told of."""
+    metrics, addresses = Metrics(), ("http://127.0.0.1:1", "http://127.0.0.1:2")
+    async with registry_client(Settings(registry_address=addresses), observer=metrics):
+        found = samples(metrics)
+    assert [found[f"circuit_open{{address={address}}}"] for address in addresses] == [0, 0]
+
+
+def test_what_an_alert_counts_is_there_before_it_happens() -> None:
+    """An increase is seen from 0 to 1, and not in a counter that comes into being with 1."""
+    found = samples(Metrics())
+    assert [found[f"outcomes_total{{kind={kind}}}"] for kind in OutcomeKind] == [0] * len(OutcomeKind)
+    assert [found[f"drift_total{{cause={cause}}}"] for cause in Cause] == [0] * len(Cause)
+    assert [found[f"watch_faults_total{{kind={fault}}}"] for fault in WatchFault] == [0] * len(WatchFault)
+    assert [found[f"lease_transitions_total{{to={to}}}"] for to in ("leader", "standby")] == [0, 0]

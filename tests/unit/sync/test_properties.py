@@ -1,23 +1,32 @@
-"""The engine under random interleavings of events, faults and restarts: what is always true, and what becomes true in the end."""
+"""The engine under random interleavings of events, faults and restarts: what is always true, and what comes true in the end."""
 
+import asyncio
+import itertools
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from registry_status.model import InstanceStatus
 from registry_status.sync.delivery import GIVE_UP_AFTER, GONE_FOR
-from tests.properties import PROFILE
+from registry_status.sync.resync import FIGHT_REPAIRS, FIGHT_WINDOW
+from tests.properties import PROFILE, TIMEOUT
 from tests.story import ROUND, Step, Story, internal_errors
 from tests.virtual_time import run_virtual
+from tests.world import SERVICE, World
 
-PODS = ("create", "start", "restart", "crash", "ready", "unready", "terminate", "delete", "vanish")
-ANNOTATIONS = ("pause", "resume", "misspell", "give_away", "move")
-SDKS = ("register", "register_again", "unregister", "expire", "console_up", "console_down")
-TROUBLES = ("fail", "lose_answers", "fence", "recover", "stand_by", "lead", "kill")
+OFTEN = ("create", "start", "flip", "flip", "register", "resume", "recover", "lead")
+"""What keeps stories going: without it most of their steps would find no pod, no instance or no leader."""
+PODS = ("restart", "crash", "terminate", "delete", "vanish")
+ANNOTATIONS = ("pause", "misspell", "give_away", "move")
+SDKS = ("register_again", "unregister", "expire", "console_up", "console_down")
+TROUBLES = ("fail", "lose_answers", "fence", "stand_by", "kill")
 THEN = (0.0, 0.0, 0.003, 0.008, 0.1, 1.3, 5.0, 35.0, 130.0)
 """Nothing, the middle of a request, after it, a poll, a lasting outage, a resync, a lease."""
 
 steps = st.builds(
     Step,
-    what=st.sampled_from((*PODS, *PODS, *ANNOTATIONS, *SDKS, *TROUBLES, "wait")),
+    what=st.sampled_from((*OFTEN * 3, *PODS, *ANNOTATIONS, *SDKS, *TROUBLES)),
     number=st.integers(0, 6),
     then=st.sampled_from(THEN),
 )
@@ -33,22 +42,24 @@ def stories(draw: st.DrawFn) -> list[Step]:
         for number in draw(st.sets(st.integers(0, 5), max_size=3))
         for what in ("create", "start", "register", "ready")
     ]
-    return [*opening, *draw(st.lists(steps, max_size=40))]
+    least = draw(st.sampled_from((0, 10, 30)))
+    return [*opening, *draw(st.lists(steps, min_size=least, max_size=50))]
 
 
 async def _play(told: list[Step], delay: float) -> list[str]:
     story = Story(delay)
     await story.tell(told)
     await story.end_of_troubles()
-    wrongs = [*story.wrongs, *story.unsettled()]
+    wrongs = [*story.redundant(), *story.unsettled()]
     story.registry.writes.clear()
     await story.world.pass_time(3 * ROUND)
-    wrongs += [*story.wrongs, *story.unsettled(), *(f"written in peace: {write}" for write in story.registry.writes)]
+    wrongs += [*story.unsettled(), *(f"written in peace: {write}" for write in story.registry.writes)]
     await story.end_of_pods()
     await story.world.pass_time(max(GONE_FOR, GIVE_UP_AFTER) + 300)
-    return wrongs + list(story.left_behind())
+    return [*wrongs, *story.wrongs, *story.left_behind()]
 
 
+@pytest.mark.timeout(TIMEOUT)
 @PROFILE
 @given(told=stories(), delay=delays)
 def test_no_write_contradicts_its_pod_and_all_is_right_in_the_end_and_nothing_is_left_of_pods_long_gone(
@@ -57,3 +68,37 @@ def test_no_write_contradicts_its_pod_and_all_is_right_in_the_end_and_nothing_is
     with internal_errors() as errors:
         assert run_virtual(_play(told, delay)) == []
     assert errors == []
+
+
+meddlings = st.lists(
+    st.tuples(st.sampled_from(InstanceStatus), st.sampled_from((0.7, 7.0, 31.0, 90.0))), min_size=1, max_size=12
+)
+"""What somebody else writes, and the seconds until their next write: over and over."""
+
+
+@pytest.mark.timeout(TIMEOUT)
+@PROFILE
+@given(meddling=meddlings, delay=delays)
+def test_who_writes_against_us_all_the_time_does_not_make_us_write_all_the_time(
+    meddling: list[tuple[InstanceStatus, float]], delay: float
+) -> None:
+    async def play() -> list[float]:
+        world = World()
+        world.registry.delay = delay
+        instance = world.register()
+        world.see(ready="False", ready_since=9)
+        await world.pass_time(15)
+        ours = world.registry.writes
+        ours.clear()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + 2 * FIGHT_WINDOW + ROUND
+        for status, pause in itertools.cycle(meddling):
+            if loop.time() > end:
+                return [write.at for write in ours]
+            world.state.put_status(SERVICE, instance, status)
+            await world.pass_time(pause)
+        raise AssertionError
+
+    moments = run_virtual(play())
+    for first in moments:
+        assert sum(first <= moment < first + FIGHT_WINDOW for moment in moments) <= FIGHT_REPAIRS

@@ -3,11 +3,12 @@
 import asyncio
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from registry_status.sync.worker import AFTER_ERROR, KeyedWorkers
-from tests.properties import PROFILE
+from tests.properties import PROFILE, TIMEOUT
 from tests.virtual_time import run_virtual
 
 KEYS = "abc"
@@ -141,6 +142,7 @@ steps = st.builds(
 )
 
 
+@pytest.mark.timeout(TIMEOUT)
 @PROFILE
 @given(runs=st.lists(runs, max_size=12), steps=st.lists(steps, max_size=30))
 def test_no_wake_is_lost_no_key_runs_twice_at_once_and_nothing_is_left_behind(runs: list[Run], steps: list[Step]) -> None:
