@@ -40,8 +40,12 @@ ENTRYPOINT ["/opt/registry-status/bin/registry-status"]
 CMD ["run"]
 ARG VERSION=0.0.0
 ARG REVISION=unknown
+ARG SOURCE=unknown
+ARG CREATED=1970-01-01T00:00:00Z
 LABEL org.opencontainers.image.title="registry-status-operator" \
       org.opencontainers.image.description="Keeps Apache ServiceComb Service Center instance statuses in step with pods" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.source="${SOURCE}" \
+      org.opencontainers.image.created="${CREATED}"

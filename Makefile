@@ -75,8 +75,8 @@ cluster-up: setup packages ## Start a cluster (kind or the local one) and say ho
 cluster-down: setup ## End the cluster of cluster-up, or one that was left behind
 	@$(BIN)/python -m tests.cluster.cli down
 
-release: setup ## Build wheel, sdist, chart, image and SBOM into dist/ and try each; publishes nothing. TAG=v1.2.3 SOURCE=URL IMAGE=auto|required|no
-	$(BIN)/python -m release.build --image "$(or $(IMAGE),auto)" $(if $(TAG),--tag "$(TAG)") $(if $(SOURCE),--source "$(SOURCE)")
+release: setup ## Build all parts of a release into dist/ and try each; publishes nothing (TAG=, SOURCE=, IMAGE=required)
+	$(BIN)/python -m release.build --image "$${IMAGE:-auto}" $(if $(value TAG),--tag "$$TAG") $(if $(value SOURCE),--source "$$SOURCE")
 
 requirements: setup ## Pin the newest allowed versions, with hashes
 	for set in run dev; do \

@@ -194,9 +194,11 @@ def _kind_configuration() -> dict[str, object]:
     def patch(group: str, version: str, kind: str, operations: list[object]) -> dict[str, str]:
         return {"group": group, "version": version, "kind": kind, "patch": json.dumps(operations)}
 
+    image = os.environ.get("E2E_KIND_IMAGE")  # of another version of Kubernetes than the one this kind brings
     return {
         "kind": "Cluster",
         "apiVersion": "kind.x-k8s.io/v1alpha4",
+        "nodes": [{"role": "control-plane"} | ({"image": image} if image else {})],
         "kubeadmConfigPatchesJSON6902": [
             patch("kubeadm.k8s.io", "v1beta4", "ClusterConfiguration", manager),
             patch("kubelet.config.k8s.io", "v1beta1", "KubeletConfiguration", kubelet),

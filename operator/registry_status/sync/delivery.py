@@ -237,7 +237,7 @@ class Delivery:
         unknown = any(held is None or held.status is None for held in map(self.instances.get, record.instances))
         if self._keeps(record.desired):
             return unknown or not record.instances
-        return unknown or record.rematch_due
+        return unknown or record.rematch_due or loop_time() >= record.reread_at
 
     def _keeps(self, desired: Desired) -> bool:
         """Whether the pod keeps what was matched before: while nothing of it runs it may have no IP to match by."""
@@ -245,7 +245,7 @@ class Delivery:
 
     async def _rematch(self, record: PodRecord, desired: Desired, target: Target) -> Refused | None:
         """Match against a listing that is new enough, and claim what fits."""
-        asked = record.wanted_at
+        asked, record.reread_at = record.wanted_at, float("inf")
         listing = await self.directory.listing(target, max(asked, _just_after(record.judged_at)))
         if record.desired is not desired:
             raise _OvertakenError
@@ -395,7 +395,15 @@ class Delivery:
         if record.current is None and desired.evidence is not None and desired.evidence.running:
             return self._look_again(record)  # it terminates, and until it has its SDK may register
         record.certain = record.certain or not self._in_window(record)
-        return None if record.certain else self._look_again(record)
+        if record.certain and not self._may_rise_by_itself(record, desired):
+            return None
+        delay = self._look_again(record)
+        record.reread_at = loop_time() + delay / 2
+        return delay
+
+    def _may_rise_by_itself(self, record: PodRecord, desired: Desired) -> bool:
+        """Some SDKs register as STARTING and write UP themselves soon after: until the pod was first Ready that is put back."""
+        return desired.reason is Reason.CONTAINER_STARTING and bool(record.instances) and self._in_window(record)
 
     def _tell_delivered(self, record: PodRecord, desired: Desired, written: int) -> None:
         """Worth a word: a write, or the end of a trouble."""

@@ -31,6 +31,8 @@ class PodRecord:
     """The life for which instances were last matched."""
     wanted_at: float = 0.0
     """How old a listing may be that is matched against."""
+    reread_at: float = float("inf")
+    """From when on the instances are to be looked at again although they are known."""
     judged_at: float = float("-inf")
     """The age of the listing that was matched against last."""
     attempts: int = 0

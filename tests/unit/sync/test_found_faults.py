@@ -109,3 +109,37 @@ async def test_repairs_are_forgotten_when_no_pod_is_left() -> None:
     world.see(deleting=True, deleted=True)
     await world.pass_time(GONE_FOR + 400)
     assert world.engine._resync._repairs == {}
+
+
+@pytest.mark.parametrize("gap", [0.005, 0.5, 3, 30])
+@on_virtual_time
+async def test_an_sdk_that_registers_as_starting_and_writes_up_itself_is_corrected_within_about_a_second(gap: float) -> None:
+    world = World()
+    world.see(ready="False", ready_since=1)
+    await world.pass_time(5)
+    instance = world.register(status="STARTING")
+    await world.pass_time(gap)
+    world.state.put_status(SERVICE, instance, "UP")
+    await world.pass_time(1.5)
+    assert world.status(instance) == "STARTING"
+    assert OutcomeKind.DRIFTED not in world.kinds()
+    assert world.redundant() == []
+
+
+@on_virtual_time
+async def test_a_starting_pod_costs_one_shared_list_a_second_and_a_ready_one_none() -> None:
+    world = World()
+    for number in range(20):
+        place = {"name": f"cart-{number}", "ip": f"10.244.0.{number}"}
+        world.register(host=place["name"], ip=place["ip"])
+        world.see(uid=f"uid-{number}", ready="False", ready_since=1, **place)
+    await world.pass_time(10)
+    before = world.registry.calls.count("list-instances")
+    await world.pass_time(20)
+    assert world.registry.calls.count("list-instances") - before <= 22
+    for number in range(20):
+        world.see(uid=f"uid-{number}", ready_since=30, name=f"cart-{number}", ip=f"10.244.0.{number}")
+    await world.pass_time(1)
+    before = world.registry.calls.count("list-instances")
+    await world.pass_time(20)
+    assert world.registry.calls.count("list-instances") - before <= 1
