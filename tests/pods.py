@@ -62,7 +62,13 @@ def pod(
         listed.append(condition("Ready", ready, ready_since, ready_reason))
     if containers_ready is not None:
         listed.append(condition("ContainersReady", containers_ready, ready_since))
-    metadata = {"name": name, "namespace": namespace, "uid": uid, "annotations": full, "creationTimestamp": at(-1)}
+    metadata: dict[str, Any] = {
+        "name": name,
+        "namespace": namespace,
+        "uid": uid,
+        "annotations": full,
+        "creationTimestamp": at(-1),
+    }
     if deleting:
         metadata |= {"deletionTimestamp": at(60), "deletionGracePeriodSeconds": 30}
     return {

@@ -49,7 +49,17 @@ class Operator:
     ) -> None:
         self.listen = f"127.0.0.1:{free_port()}"
         self.log = folder / f"operator-{self.listen.rpartition(':')[2]}.log"
-        command = [CLI, "run", "--kubeconfig", kubeconfig, "--registry-address", url, "--listen", self.listen, *flags]
+        command: list[str | Path] = [
+            CLI,
+            "run",
+            "--kubeconfig",
+            kubeconfig,
+            "--registry-address",
+            url,
+            "--listen",
+            self.listen,
+            *flags,
+        ]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(command, stderr=log, stdout=log, env=_environment() | dict(environment or {}))
 

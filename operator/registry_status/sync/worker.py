@@ -58,7 +58,7 @@ class KeyedWorkers:
         slot.task.add_done_callback(lambda task: self._ended(key, slot, task))
 
     def hold(self) -> None:
-        """Start nothing any more; wakes are kept for `release`."""
+        """Start nothing any more, but for a run that was asked for while one was under way; wakes are kept for `release`."""
         self._held = True
         for key, slot in list(self._slots.items()):
             if slot.timer is not None:
