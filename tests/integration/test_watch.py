@@ -174,7 +174,7 @@ def test_a_page_is_written_as_expected(cluster: Cluster, namespace: str, varied:
 
 
 EVERYTHING: dict[str, Any] = {
-    "metadata": {"name": "everything", "annotations": {**OURS, "empty": "", "ümlaut": "ä\n€"}, "labels": {"app": "orders"}},
+    "metadata": {"name": "everything", "annotations": {**OURS, "empty": "", "note": "ä\n€"}, "labels": {"app": "orders"}},
     "spec": {
         "nodeName": "node-1", "hostNetwork": True, "hostname": "orders-0",
         "readinessGates": [{"conditionType": "registry-status.io/registered"}],

@@ -76,7 +76,7 @@ def _flag(action: argparse.Action) -> Flag:
     choices = choices or _enum_of(action.dest)
     return Flag(
         names=tuple(action.option_strings),
-        text=" ".join((action.help or "").replace("%%", "%").split()),
+        text=" ".join((action.help or "").replace("%(default)s", str(action.default)).replace("%%", "%").split()),
         takes_value=action.nargs != 0,
         values=choices,
         files=metavar in FILES,
@@ -181,10 +181,8 @@ def _fish(commands: Sequence[Words]) -> str:
 
 def _fish_flag(flag: Flag) -> str:
     names = " ".join(f"-l {name[2:]}" if name.startswith("--") else f"-s {name[1:]}" for name in flag.names)
-    value = " -r" if flag.takes_value else ""
-    if flag.files:
-        value += " -F"
-    elif flag.values:
+    value = " -r -F" if flag.files else " -x" if flag.takes_value else ""
+    if flag.values:
         value += f" -a {_fish_text(' '.join(flag.values))}"
     return f"{names}{value} -d {_fish_text(flag.text)}"
 

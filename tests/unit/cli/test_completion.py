@@ -88,6 +88,23 @@ def test_other_shells_get_every_command_and_flag(shell: str, capsys: pytest.Capt
         subprocess.run([program, "-n", "/dev/stdin"], input=text, text=True, check=True, timeout=30)
 
 
+def test_fish_offers_files_only_where_a_flag_wants_one(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    text = script("fish", capsys)
+    flags = {name: [line for line in text.splitlines() if f" -l {name} " in line] for name in ("kubeconfig", "log-format")}
+    assert all(" -r -F " in line for line in flags["kubeconfig"])
+    assert all(" -x " in line for line in flags["log-format"])
+    if program := shutil.which("fish"):  # not on every machine
+        (tmp_path / "completion.fish").write_text(text)
+        asked = f"source {tmp_path}/completion.fish; complete -C 'registry-status plan -o '"
+        told = subprocess.run([program, "-c", asked], capture_output=True, text=True, check=True, timeout=30).stdout
+        assert [line.split("\t")[0] for line in told.splitlines()] == ["json", "table", "wide", "yaml"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_help_texts_are_whole(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "%(" not in script(shell, capsys)
+
+
 def test_another_shell_is_wrong_use(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["completion", "tcsh"])
