@@ -27,6 +27,8 @@ PREFIX = "registry-status.io/"
 PER_SERVICE = 50
 AT_ONCE = 24
 """Requests of the fleet's to the API server at a time."""
+SHORTEST_LIFE = 2.0
+"""Seconds from a registration to the container's next start at the least: the registry tells its times in whole seconds."""
 AGAIN = 0.25
 """Seconds until a request that failed is sent again."""
 TRIES = 600
@@ -48,6 +50,8 @@ class Pod:
     restarts: int = 0
     accepted_at: float = 0.0
     """When its node took it, which no restart changes: its status.startTime."""
+    registered_at: float = 0.0
+    """When its SDK registered last."""
     started_at: float = 0.0
     """When its container started last."""
     changed_at: float = 0.0
@@ -194,6 +198,7 @@ class Fleet:
     def _register(self, pod: Pod) -> None:
         """What its SDK does; the lease is long, as nobody sends heartbeats."""
         new = NewInstance(host_name=pod.name, endpoints=(f"rest://{pod.ip}:8080",), status="UP", interval=3600, times=100)
+        pod.registered_at = time.time()
         pod.instances.append(self.registry.server.registry.register(pod.service, new))
 
     async def _show(self, pod: Pod) -> None:
@@ -228,7 +233,7 @@ class Fleet:
     async def _restart(self, pod: Pod) -> None:
         """The container ends and starts again, not Ready; its SDK registers a new instance that says UP."""
         async with pod.busy:
-            if pod.deleted:
+            if pod.deleted or time.time() - pod.registered_at < SHORTEST_LIFE:
                 return
             self.changes += 1
             pod.restarts += 1

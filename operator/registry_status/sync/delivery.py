@@ -235,9 +235,9 @@ class Delivery:
 
     def _rematch_due(self, record: PodRecord) -> bool:
         unknown = any(held is None or held.status is None for held in map(self.instances.get, record.instances))
-        if self._keeps(record.desired):
-            return unknown or not record.instances
-        return unknown or record.rematch_due or loop_time() >= record.reread_at
+        if unknown or loop_time() >= record.reread_at:
+            return True
+        return not record.instances if self._keeps(record.desired) else record.rematch_due
 
     def _keeps(self, desired: Desired) -> bool:
         """Whether the pod keeps what was matched before: while nothing of it runs it may have no IP to match by."""
@@ -252,6 +252,7 @@ class Delivery:
         record.judged_at = listing.asked_at
         if record.instances and self._keeps(desired):
             self._refresh(record, listing)
+            self._adopt_late(record, desired, target, listing)
             return None
         result = self.match(record, listing.instances)
         match result:
@@ -292,6 +293,17 @@ class Delivery:
                 self._abandon(record, key)
             elif held is not None:
                 held.learn(Reading(statuses[key.instance_id], listing.asked_at))
+
+    def _adopt_late(self, record: PodRecord, desired: Desired, target: Target, listing: Listing) -> None:
+        """What a pod that has ended registered last may not have been seen while it ran: it is taken if nobody else claims it."""
+        if not desired.ended:
+            return
+        keys = {one.instance_id: InstanceKey(target.tenant, one.service_id, one.instance_id) for one in listing.instances}
+        found = self.match(record, [one for one in listing.instances if self.instances.get(keys[one.instance_id]) is None])
+        for one in found.all if isinstance(found, Matched) else ():
+            key = keys[one.instance_id]
+            self._claim(record, desired, key).learn(Reading(one.status, listing.asked_at))
+            record.older = (*record.older, key)
 
     def _adopt(self, record: PodRecord, desired: Desired, target: Target, found: Matched, listing: Listing) -> None:
         keys = {one.instance_id: InstanceKey(target.tenant, one.service_id, one.instance_id) for one in found.all}
@@ -568,8 +580,11 @@ class Delivery:
     def _while_gone(self, record: PodRecord) -> float | None:
         """A gone pod is looked at with the resync for a while: its SDK may have registered late."""
         elapsed = loop_time() - (record.gone_since if record.gone_since is not None else loop_time())
-        self._demand(record)
-        return min(self._timing.resync_interval, max(GONE_FOR - elapsed, SHORTEST))
+        usual = POLL if elapsed < POLL else self._timing.resync_interval
+        delay = min(usual, self._timing.resync_interval, max(GONE_FOR - elapsed, SHORTEST))
+        record.wanted_at = loop_time() + delay * (1 - POLL_SHARE)
+        record.reread_at = loop_time() + delay / 2
+        return delay
 
     def retire(self, record: PodRecord, why: str = "") -> None:
         """Forget a pod that is gone."""

@@ -143,3 +143,34 @@ async def test_a_starting_pod_costs_one_shared_list_a_second_and_a_ready_one_non
     before = world.registry.calls.count("list-instances")
     await world.pass_time(20)
     assert world.registry.calls.count("list-instances") - before <= 1
+
+
+@pytest.mark.parametrize("late", [-0.3, 0.5, 20], ids=["unseen before the end", "just after it", "long after it"])
+@on_virtual_time
+async def test_what_a_gone_pod_registered_last_is_taken_down_beside_what_was_known_of_it(late: float) -> None:
+    world = World()
+    old = world.register()
+    world.see()
+    await world.pass_time(10)
+    world.see(statuses=[running(10, restarts=1)], ready="False", ready_since=9)
+    await world.pass_time(0.2)
+    new = world.register() if late < 0 else ""
+    world.see(statuses=[running(10, restarts=1)], ready="False", ready_since=9, deleting=True, deleted=True)
+    await world.pass_time(max(late, 0))
+    new = new or world.register()
+    await world.pass_time(2 if late < 0 else 35)
+    assert (world.status(old), world.status(new)) == ("DOWN", "DOWN")
+    assert world.redundant() == []
+
+
+@on_virtual_time
+async def test_a_gone_pods_namesake_keeps_its_instance() -> None:
+    world = World()
+    old = world.register(properties={"podUid": "uid-1"})
+    world.see()
+    await world.pass_time(1)
+    world.see(deleting=True, deleted=True)
+    new = world.register()
+    world.see(uid="uid-2")
+    await world.pass_time(60)
+    assert (world.status(old), world.status(new)) == ("DOWN", "UP")
