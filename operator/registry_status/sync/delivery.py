@@ -295,7 +295,7 @@ class Delivery:
                 held.learn(Reading(statuses[key.instance_id], listing.asked_at))
 
     def _adopt_late(self, record: PodRecord, desired: Desired, target: Target, listing: Listing) -> None:
-        """What a pod that has ended registered last may not have been seen while it ran: it is taken if nobody else claims it."""
+        """What a pod that has ended registered last may not have been seen while it ran: it is taken, unless it is claimed."""
         if not desired.ended:
             return
         keys = {one.instance_id: InstanceKey(target.tenant, one.service_id, one.instance_id) for one in listing.instances}
