@@ -10,5 +10,7 @@ THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
 _BRIEF = settings(max_examples=600, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 PROFILE = settings(_BRIEF, max_examples=20_000, derandomize=False, print_blob=True) if THOROUGH else _BRIEF
 """Decorate a test with it."""
+BRIEFER = settings(PROFILE, max_examples=PROFILE.max_examples // 3)
+"""For a test that needs fewer examples."""
 TIMEOUT = 7200 if THOROUGH else 120
 """Seconds that one test may take."""

@@ -8,8 +8,9 @@ contradicts it at the moment when it is sent.
 """
 
 import asyncio
+import itertools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,7 @@ from registry_status.registry.base import (
     NotFoundError,
     PermanentError,
     RegistryError,
+    Service,
     TransientError,
     UnavailableError,
 )
@@ -114,6 +116,13 @@ class WatchedRegistry(StateRegistry):
     may_write: Callable[[], bool] = lambda: True
     wrongs: list[str] = field(default_factory=list)
     under_way: set[str] = field(default_factory=set)
+    services_known: bool = False
+    """Whether this process has read the services: until then DOWN is right where `auto` would be OUTOFSERVICE."""
+
+    async def list_services(self, tenant: Tenant) -> Sequence[Service]:
+        services = await super().list_services(tenant)
+        self.services_known = True
+        return services
 
     async def write_status(self, tenant: Tenant, service_id: str, instance_id: str, status: InstanceStatus) -> None:
         self.check(service_id, instance_id, status)
@@ -131,8 +140,8 @@ class WatchedRegistry(StateRegistry):
 class Story:
     """The world, and what is true in it."""
 
-    def __init__(self, delay: float) -> None:
-        self.world = World(registry=WatchedRegistry)
+    def __init__(self, delay: float, *, trust_ids: bool = False) -> None:
+        self.world = World(registry=WatchedRegistry, trust_ids=trust_ids)
         self.world.registry.delay = delay
         assert isinstance(self.world.registry, WatchedRegistry)
         self.registry: WatchedRegistry = self.world.registry
@@ -188,9 +197,13 @@ class Story:
             tells_uid=number >= 3,
             created=_now(),
             ready_since=_now(),
-            annotations={"service-id": SERVICES[number % 2]},
+            annotations=self.annotations(number),
         )
         self._show(self.pods[place])
+
+    def annotations(self, number: int) -> dict[str, str]:
+        """What a new pod asks for."""
+        return {"service-id": SERVICES[number % 2]}
 
     def start(self, number: int) -> None:
         """Its container starts, for the first time or again."""
@@ -244,6 +257,12 @@ class Story:
         for one in self._at(number):
             self._remove(one)
             self._show(one, deleted=True)
+
+    def hand_back_and_delete(self, number: int) -> None:
+        """The pod goes right after it was paused: its end is all that the watch tells."""
+        for one in self._at(number):
+            one.annotations["paused"] = "true"
+            self.delete(number)
 
     def vanish(self, number: int) -> None:
         """The pod goes while the watch is down: a complete list does not hold it."""
@@ -327,6 +346,18 @@ class Story:
         """Writes are applied, but their answers are lost."""
         self.registry.after_write = FAULTS["cut-off"]
 
+    def stumble(self, number: int) -> None:
+        """Every second call fails, or every third, and so on: none of them for good."""
+        self.recover(0)
+        calls = itertools.count()
+        self.registry.fails = lambda _: FAULTS["refused"] if next(calls) % (number + 2) == 0 else None
+
+    def refuse_one(self, number: int) -> None:
+        """The registry stumbles over one instance."""
+        for one in self._at(number):
+            if one.registered is not None:
+                self.registry.refuses[one.registered[1]] = FAULTS["refused"]
+
     def fence(self, _: int) -> None:
         """The lease is about to be lost: no write is sent."""
         self.recover(0)
@@ -334,6 +365,7 @@ class Story:
 
     def recover(self, _: int) -> None:
         self.registry.failure = self.registry.fails = self.registry.after_write = None
+        self.registry.refuses.clear()
         self.registry.available()
 
     # --- the operator ----------------------------------------------------------------------
@@ -352,6 +384,7 @@ class Story:
         await self.world.engine.drain(0.0 if number % 2 else 5.0)
         self.writing = False
         self.wanted.clear()
+        self.registry.services_known = False
         self.world.restart()
         for one in self.pods.values():
             self._show(one)
@@ -402,6 +435,7 @@ class Story:
         owner = self.owners[instance]
         wanted = self.wanted.get(owner.uid)
         leftover = status is InstanceStatus.DOWN and (service, instance) != owner.registered
+        unsure = status is InstanceStatus.DOWN and wanted is not None and wanted.auto and not self.registry.services_known
         what = f"at {_now():g}: {status} to {instance}"
         if not self.writing:
             self.wrongs.append(f"{what} while standing by or held")
@@ -409,7 +443,7 @@ class Story:
             self.wrongs.append(f"{what}, whose pod is not ours ({wanted})")
         elif wanted.target.service_id != service:
             self.wrongs.append(f"{what} in {service}, but the pod names {wanted.target.service_id}")
-        elif status is not wanted.status and not leftover:
+        elif status is not wanted.status and not leftover and not unsure:
             self.wrongs.append(f"{what}, but its pod calls for {wanted.status} ({wanted.reason})")
 
     # --- inside ----------------------------------------------------------------------------

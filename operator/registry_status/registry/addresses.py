@@ -76,6 +76,9 @@ class AddressPool:
         error = address.circuit.last_error
         logger.warning("registry %s does not work (%s); it is probed until it does", address.url, error)
         self._tell(address)
+        before = self._probing.get(address.url)
+        if before is not None and not before.done():
+            return  # it works no more before that task has seen that it did: it goes on
         self._probing[address.url] = asyncio.create_task(self._probe_until_closed(address), name=f"probe {address.url}")
 
     def closed(self, address: Address) -> None:

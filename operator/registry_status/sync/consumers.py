@@ -44,6 +44,8 @@ class Consumers:
         """Readings without harm since the last harm; a tenant that never had any starts at QUIET."""
         self._harmed: dict[Tenant, str] = {}
         """The service that the last harm was seen for."""
+        self._guessed: set[Tenant] = set()
+        """Tenants whose services could not be read when `auto` had to be decided: pods may have got DOWN for that alone."""
 
     def resolved(self, desired: Desired) -> InstanceStatus | None:
         """The status to write: the desired one, but DOWN for `auto` where OUTOFSERVICE would harm or that is not known."""
@@ -73,7 +75,9 @@ class Consumers:
         except TransientError:
             raise
         except RegistryError as error:
-            logger.warning("cannot read the services of project %s: %s", desired.target.tenant.project, error)
+            if desired.target.tenant not in self._guessed:
+                logger.warning("cannot read the services of project %s: %s", desired.target.tenant.project, error)
+            self._guessed.add(desired.target.tenant)
 
     async def read(self, tenant: Tenant, now: float) -> None:
         """Read a tenant's services, and the instances of those in question. Raises `RegistryError`."""
@@ -95,6 +99,9 @@ class Consumers:
         elif before is None and not safe:
             logger.info("lost readiness is DOWN in project %s: service %s runs on Java Chassis 3", tenant.project, harmed)
             self._changed(tenant)
+        elif tenant in self._guessed:
+            self._changed(tenant)
+        self._guessed.discard(tenant)
 
     def _is_safe(self, tenant: Tenant) -> bool:
         return self._quiet.get(tenant, 0) >= QUIET

@@ -247,7 +247,7 @@ class Delivery:
         """Match against a listing that is new enough, and claim what fits."""
         asked, record.reread_at = record.wanted_at, float("inf")
         listing = await self.directory.listing(target, max(asked, _just_after(record.judged_at)))
-        if record.desired is not desired:
+        if record.desired is not desired or self._records.get(record.uid) is not record:
             raise _OvertakenError
         record.judged_at = listing.asked_at
         if record.instances and self._keeps(desired):
@@ -333,9 +333,9 @@ class Delivery:
 
     async def _write_all(self, record: PodRecord, desired: Desired) -> float | None:
         written, lost = 0, []
-        if desired.gone and self._records.fellow_claimants(record):
-            self.unclaim_all(record)  # the instance may be a successor's by now, and its word is the one that counts
         for key, status in self._plan(record, self.consumers.resolved(desired)):
+            if self._is_overtaken(record, desired):
+                raise _OvertakenError
             held = self._claim(record, desired, key)
             if held.owner != record.uid:
                 lost.append(held)
@@ -354,6 +354,8 @@ class Delivery:
         """
         if status is None or (status is InstanceStatus.UP and record.current is None):
             return []
+        if record.desired.gone and self._records.fellow_claimants(record):
+            return []  # the instance may be a successor's by now, and its word is the one that counts
         if status is not InstanceStatus.UP or record.current is None:
             return [(key, status) for key in record.instances]
         return [*((key, InstanceStatus.DOWN) for key in record.older), (record.current, status)]
@@ -361,7 +363,7 @@ class Delivery:
     async def _write(self, record: PodRecord, desired: Desired, held: Held, status: InstanceStatus) -> bool:
         """Write one status if it differs. Returns whether it was written."""
         async with held.lock:
-            if record.desired is not desired and record.desired.status is not desired.status:
+            if self._is_overtaken(record, desired):
                 raise _OvertakenError
             if held.owner != record.uid or held.status == status:
                 return False
@@ -380,6 +382,13 @@ class Delivery:
                 held.touched_at = loop_time()
             held.status = status
         return True
+
+    def _is_overtaken(self, record: PodRecord, desired: Desired) -> bool:
+        """Whether what is planned for `desired` must not be done any more: the pod is let go, or calls for something else."""
+        newest = record.desired
+        if newest is desired:
+            return self._records.get(record.uid) is not record
+        return newest.status is not desired.status or newest.target is None or not newest.target.same_place(desired.target)
 
     def _abandon(self, record: PodRecord, key: InstanceKey) -> None:
         """The instance is not there any more."""

@@ -1,14 +1,17 @@
 """Faults that a review found between feed and delivery, each kept as a test."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from registry_status.model import OutcomeKind
+from registry_status.registry.base import AuthError, NotFoundError, PermanentError, RegistryError
+from registry_status.registry.devserver import NewService
 from registry_status.sync.delivery import GONE_FOR
 from tests.fed import Fed, raw
-from tests.pods import running
-from tests.world import SERVICE, World, on_virtual_time
+from tests.pods import running, waiting
+from tests.world import ASKED, SERVICE, World, on_virtual_time
 
 
 @on_virtual_time
@@ -174,3 +177,80 @@ async def test_a_gone_pods_namesake_keeps_its_instance() -> None:
     world.see(uid="uid-2")
     await world.pass_time(60)
     assert (world.status(old), world.status(new)) == ("DOWN", "UP")
+
+
+WEB: dict[str, Any] = {"annotations": ASKED | {"instance-id": "{pod.name}"}, "name": "web-0"}
+
+
+@pytest.mark.parametrize("after", [0.0, 1.0, 20.0], ids=lambda gap: f"{gap:g} s after the end")
+@pytest.mark.parametrize("waits", [0.5, 5.0, 45.0], ids=lambda wait: f"starts in {wait:g} s")
+@on_virtual_time
+async def test_a_stateful_sets_successor_has_its_instance_however_long_it_takes_to_start(after: float, waits: float) -> None:
+    """Its SDK registers the id that is alive still, so the endpoint stays its predecessor's: whose it was is remembered."""
+    world = World()
+    instance = world.register(instance_id="web-0", host="web-0", ip="10.244.0.7")
+    world.see(**WEB, uid="uid-1")
+    await world.pass_time(50)
+    world.see(**WEB, uid="uid-1", deleting=True)
+    await world.pass_time(5)
+    world.see(**WEB, uid="uid-1", deleting=True, deleted=True)
+    await world.pass_time(after)
+    world.see(**WEB, uid="uid-2", ip="", statuses=[waiting()], ready="False", ready_since=60)
+    await world.pass_time(waits)
+    world.see(**WEB, uid="uid-2", ip="10.244.0.8", ready_since=70)
+    await world.pass_time(400)
+    assert world.status(instance) == "UP"
+
+
+@on_virtual_time
+async def test_a_target_that_moves_between_two_writes_leaves_no_claim_behind() -> None:
+    world = World()
+    world.registry.delay = 2.0
+    world.state.create_service(NewService(name="order", service_id="svc-2"))
+    world.register(properties={"podUid": "uid-1"})
+    await world.pass_time(10)
+    world.register(properties={"podUid": "uid-1"}, status="DOWN")
+    world.see()
+    await world.pass_time(5)
+    world.see({"service-id": "svc-2"})
+    await world.pass_time(50)
+    assert list(world.engine._delivery.instances) == []
+
+
+@pytest.mark.parametrize("last", [{"paused": "true"}, {"terminating-status": "down"}, {"class": "others"}])
+@pytest.mark.parametrize("under_way", [1.0, 3.0], ids=["reading the services", "reading the instances"])
+@on_virtual_time
+async def test_nothing_is_written_for_a_pod_whose_end_tells_that_it_was_handed_back(
+    last: dict[str, str], under_way: float
+) -> None:
+    world = World()
+    world.registry.delay = 2.0
+    world.register()
+    world.see(ready="False", ready_since=9)
+    await world.pass_time(under_way)
+    world.see(ASKED | last, deleted=True, deleting=True)
+    await world.pass_time(60)
+    assert (world.written(), list(world.engine._delivery.instances)) == ([], [])
+
+
+@pytest.mark.parametrize(
+    "error",
+    [NotFoundError("400012", "no service"), AuthError("401201", "who are you"), PermanentError("403001", "not for you")],
+)
+@on_virtual_time
+async def test_a_status_that_was_guessed_while_the_services_could_not_be_read_is_put_right(
+    error: RegistryError, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World()
+    instance = world.register()
+    world.registry.fails = lambda what: error if what == "list-services" else None
+    for number in range(20):
+        world.see(ready="False", ready_since=9 + number)
+        await world.pass_time(0.1)
+    assert world.status(instance) == "DOWN"
+    world.registry.fails = None
+    await world.pass_time(100)
+    assert world.status(instance) == "OUTOFSERVICE"
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        f"cannot read the services of project default: {error}"
+    ]
