@@ -101,7 +101,7 @@ def _counted() -> Iterator[Metric]:
     made = Metrics()
     wrapped = [value for value in vars(made).values() if isinstance(value, MetricWrapperBase)]
     labels = {family.name: value._labelnames for value in wrapped for family in value.describe()}  # noqa: SLF001 -- no other way
-    made.attach(statuses=_Statuses(), watch_age=lambda: 0.0)
+    made.attach(statuses=_Statuses(), watch_age=lambda: 0.0, leading=lambda: True, tasks=lambda: 0)
     for family in made.registry.collect():
         if family.name.startswith(PREFIX):
             shown = labels.get(family.name, tuple(family.samples[0].labels if family.samples else ()))

@@ -34,6 +34,25 @@ def on_virtual_time(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[
     return run
 
 
+class Deaf:
+    """Takes what the engine reports, and keeps nothing of it."""
+
+    def outcome(self, outcome: Outcome) -> None:
+        pass
+
+    def retried(self) -> None:
+        pass
+
+    def forget(self, pod: PodRef) -> None:
+        pass
+
+    def drifted(self, cause: str) -> None:
+        pass
+
+    def not_ready_changed(self, status: InstanceStatus) -> None:
+        pass
+
+
 @dataclass(frozen=True)
 class Write:
     """A status write that was applied."""

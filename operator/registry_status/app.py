@@ -98,7 +98,7 @@ class _Office:
     def open(self) -> None:
         if self.elector is not None:
             self.engine.stand_by()
-            self.metrics.attach(leading=lambda: self.elector is not None and self.elector.leading)
+        self.metrics.attach(leading=lambda: self.elector is None or self.elector.leading)
 
     def listed(self) -> None:
         """Only now: a replica that does not know all pods yet would be no good leader."""

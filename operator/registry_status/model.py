@@ -145,7 +145,7 @@ class Evidence:
     """The main container has run at least once: before that nothing of this pod can be registered."""
 
     @property
-    def life(self) -> "Life":
+    def life(self) -> Life:
         """Tells one life of the main container from the next."""
         return self.restarts, self.container_id or self.container_started_at
 

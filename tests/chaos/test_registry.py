@@ -1,17 +1,20 @@
 """The registry fails in every way that registries and networks know, while a thousand pods go on changing."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from registry_status.registry.devserver import Answer, Code, Delay, Drop, Fault, Hang, Truncate, When
+from registry_status.registry.devserver import Accounts, Answer, Code, Delay, Drop, Fault, Hang, Truncate, When
 from tests.chaos.registry import Registry
 from tests.chaos.stage import LIMIT, LONG, PATIENCE, Stage
 from tests.chaos.wire import Wire
 from tests.cluster.processes import wait_for
+from tests.integration.running import Operator
 
 ACCOUNT, PASSWORD = "operator", "right-1"
 BUSY = Answer.refusal(Code.INTERNAL, "etcdserver: request timed out")
@@ -104,13 +107,21 @@ def password_file(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_token_that_expires(stage: Stage, password_file: Path) -> None:
+@contextmanager
+def guarded_by(stage: Stage, password_file: Path) -> Iterator[tuple[Stage, Accounts, Operator]]:
+    """The same fleet and the same registry behind a server that asks for a token, and an operator that has one."""
     guarded = Registry(stage.background, stage.registry.server.registry, {ACCOUNT: PASSWORD})
     accounts = guarded.server.accounts
     assert accounts is not None
     flags = ("--registry-username", ACCOUNT, "--registry-password-file", str(password_file))
-    beside = Stage(stage.plane, stage.background, stage.fleet, guarded, stage.report, stage.folder)
+    beside = replace(stage, registry=guarded)
     with beside.operator(*flags, url=guarded.url) as run:
+        yield beside, accounts, run
+    guarded.stop()
+
+
+def test_a_token_that_expires(stage: Stage, password_file: Path) -> None:
+    with guarded_by(stage, password_file) as (beside, accounts, run):
 
         def begin() -> None:
             for _ in range(3):
@@ -118,18 +129,12 @@ def test_a_token_that_expires(stage: Stage, password_file: Path) -> None:
                 lasting(10, 2)()
 
         beside.survive("token expired, three times", run, begin)
-        assert logins(guarded) <= 4, "one at the start, one for each token that expired"
-    guarded.stop()
+        assert logins(beside.registry) <= 4, "one at the start, one for each token that expired"
 
 
 def test_a_wrong_password(stage: Stage, password_file: Path) -> None:
-    guarded = Registry(stage.background, stage.registry.server.registry, {ACCOUNT: PASSWORD})
-    accounts = guarded.server.accounts
-    assert accounts is not None
-    flags = ("--registry-username", ACCOUNT, "--registry-password-file", str(password_file))
-    beside = Stage(stage.plane, stage.background, stage.fleet, guarded, stage.report, stage.folder)
-    with beside.operator(*flags, url=guarded.url) as run:
-        before = logins(guarded)
+    with guarded_by(stage, password_file) as (beside, accounts, run):
+        before = logins(beside.registry)
 
         def begin() -> None:
             accounts.set_password(ACCOUNT, "right-2")
@@ -137,12 +142,11 @@ def test_a_wrong_password(stage: Stage, password_file: Path) -> None:
             lasting(30)()
 
         def end() -> None:
-            assert logins(guarded) - before <= 3, "a fourth failed login would lock the account"
+            assert logins(beside.registry) - before <= 3, "a fourth failed login would lock the account"
             password_file.write_text("right-2")
-            wait_for(lambda: logins(guarded) > before + 1, 15 * PATIENCE, "a login with the new password")
+            wait_for(lambda: logins(beside.registry) > before + 1, 15 * PATIENCE, "a login with the new password")
 
         beside.survive("wrong password", run, begin, ends=end)
-    guarded.stop()
 
 
 def logins(guarded: Registry) -> int:

@@ -1,19 +1,17 @@
 """The command line as people run it, in a process of its own, and registries for it to meet."""
 
-import asyncio
 import json
-import os
 import ssl
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from registry_status.registry.devserver import DevServer, NewService
-from tests.integration.running import CLI, SERVICE
+from registry_status.registry.devserver import DevServer
+from tests.integration import running
+from tests.integration.running import CLI
 
 TLS = Path(__file__).parents[1] / "data" / "tls"
 
@@ -37,7 +35,7 @@ class Ran:
 
 def run(*words: str | Path, program: Path = CLI, timeout: float = 60, **environment: str) -> Ran:
     """Run it with an environment that says nothing of registries and clusters but what is given."""
-    clean = {key: text for key, text in os.environ.items() if not key.startswith(("REGISTRY_STATUS_", "KUBE"))}
+    clean = running.clean_environment()
     ended = subprocess.run(
         [program, *words], env=clean | environment, capture_output=True, text=True, timeout=timeout, check=False
     )
@@ -53,20 +51,8 @@ def registry(
 
     `clients` names the authority whose certificates clients must show.
     """
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    server = DevServer(**options)
-    try:
-        starting = server.start("127.0.0.1", 0, ssl_context=_context(certificate, clients))
-        url = asyncio.run_coroutine_threadsafe(starting, loop).result(10)
-        server.registry.create_service(NewService(name="cart", app="shop", service_id=SERVICE))
-        yield server, url
-    finally:
-        asyncio.run_coroutine_threadsafe(server.stop(), loop).result(10)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
-        loop.close()
+    with running.registry(app="shop", ssl_context=_context(certificate, clients), **options) as served:
+        yield served
 
 
 def _context(certificate: Path | None, clients: Path | None) -> ssl.SSLContext | None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ from typing import Any
 import httpx
 
 from registry_status.registry.devserver import DevServer, NewInstance, NewService
+from tests.cluster.control_plane import ControlPlane
 from tests.cluster.kube import Kube
 from tests.cluster.processes import free_port, wait_for
 from tests.pods import at, condition, running
@@ -24,15 +26,18 @@ CLI = Path(sys.executable).parent / "registry-status"
 
 
 @contextmanager
-def registry(port: int = 0, **options: Any) -> Iterator[tuple[DevServer, str]]:
+def registry(
+    port: int = 0, *, app: str = "default", ssl_context: ssl.SSLContext | None = None, **options: Any
+) -> Iterator[tuple[DevServer, str]]:
     """A development server in a thread: its journal and faults are at hand while the operator talks to it over HTTP."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     server = DevServer(**options)
     try:
-        url = asyncio.run_coroutine_threadsafe(server.start("127.0.0.1", port), loop).result(10)
-        server.registry.create_service(NewService(name="cart", service_id=SERVICE))
+        starting = server.start("127.0.0.1", port, ssl_context=ssl_context)
+        url = asyncio.run_coroutine_threadsafe(starting, loop).result(10)
+        server.registry.create_service(NewService(name="cart", app=app, service_id=SERVICE))
         yield server, url
     finally:
         asyncio.run_coroutine_threadsafe(server.stop(), loop).result(10)
@@ -61,7 +66,7 @@ class Operator:
             *flags,
         ]
         with self.log.open("w") as log:
-            self.process = subprocess.Popen(command, stderr=log, stdout=log, env=_environment() | dict(environment or {}))
+            self.process = subprocess.Popen(command, stderr=log, stdout=log, env=clean_environment() | dict(environment or {}))
 
     def wait_ready(self, timeout: float = 20) -> None:
         """Wait until it has listed the pods and watches them."""
@@ -162,6 +167,25 @@ class Pods:
         return listed
 
 
+def account(control_plane: ControlPlane, namespace: str, *rules: dict[str, Any]) -> Kube:
+    """The API as one who has these rights in the namespace, and no others."""
+    rbac = "rbac.authorization.k8s.io"
+    meta = {"name": "operator"}
+    control_plane.kube.apply(
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta},
+        {"apiVersion": f"{rbac}/v1", "kind": "Role", "metadata": meta, "rules": list(rules)},
+        {
+            "apiVersion": f"{rbac}/v1",
+            "kind": "RoleBinding",
+            "metadata": meta,
+            "roleRef": {"apiGroup": rbac, "kind": "Role", "name": "operator"},
+            "subjects": [{"kind": "ServiceAccount", "name": "operator", "namespace": namespace}],
+        },
+        namespace=namespace,
+    )
+    return control_plane.service_account(namespace, "operator")
+
+
 def register(server: DevServer, host: str, ip: str = "10.244.0.7", *, status: str = "UP", **more: Any) -> str:
     """What an SDK would do; the lease is long, as nobody sends heartbeats."""
     new = NewInstance(
@@ -180,6 +204,6 @@ def wait_until(condition: Callable[[], bool], timeout: float, what: str) -> floa
     return wait_for(condition, timeout, what, interval=0.01)
 
 
-def _environment() -> dict[str, str]:
+def clean_environment() -> dict[str, str]:
     """The environment without what would change the operator's settings."""
     return {key: value for key, value in os.environ.items() if not key.startswith(("REGISTRY_STATUS_", "KUBE"))}

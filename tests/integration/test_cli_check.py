@@ -15,10 +15,10 @@ import pytest
 
 from registry_status.registry.devserver import Answer, DevServer, Drop, Fault, Hang, NewInstance, NewService
 from tests.cluster.control_plane import ControlPlane
-from tests.cluster.kube import Kube, write_kubeconfig
+from tests.cluster.kube import write_kubeconfig
 from tests.cluster.processes import free_port, wait_for
 from tests.integration.cli_runs import TLS, Ran, registry, run
-from tests.integration.running import SERVICE, Pods, operator, register
+from tests.integration.running import SERVICE, Pods, account, operator, register
 from tests.pods import START
 
 PODS = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}
@@ -44,25 +44,6 @@ def server() -> Iterator[Server]:
     with registry(clock=lambda: START + 3) as (server, url):
         yield server, url
         assert server.writes == []
-
-
-def account(control_plane: ControlPlane, namespace: str, *rules: dict[str, Any]) -> Kube:
-    """The API as one who has these rights in the namespace, and no others."""
-    rbac = "rbac.authorization.k8s.io"
-    meta = {"name": "operator"}
-    control_plane.kube.apply(
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta},
-        {"apiVersion": f"{rbac}/v1", "kind": "Role", "metadata": meta, "rules": list(rules)},
-        {
-            "apiVersion": f"{rbac}/v1",
-            "kind": "RoleBinding",
-            "metadata": meta,
-            "roleRef": {"apiGroup": rbac, "kind": "Role", "name": "operator"},
-            "subjects": [{"kind": "ServiceAccount", "name": "operator", "namespace": namespace}],
-        },
-        namespace=namespace,
-    )
-    return control_plane.service_account(namespace, "operator")
 
 
 class Check:

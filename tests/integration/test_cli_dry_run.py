@@ -77,7 +77,8 @@ def test_a_dry_run_beside_an_operator_does_not_disturb_it(control_plane: Control
 
 
 def test_a_dry_run_needs_no_right_but_to_see_pods(control_plane: ControlPlane, pods: Pods, tmp_path: Path) -> None:
-    from tests.integration.test_cli_check import PODS, account
+    from tests.integration.running import account
+    from tests.integration.test_cli_check import PODS
 
     who = account(control_plane, pods.namespace, PODS)
     with (

@@ -14,7 +14,7 @@ import pytest
 
 from registry_status.config import Settings
 from registry_status.feed import PodFeed
-from registry_status.model import InstanceStatus, Outcome, PodRef, Tenant
+from registry_status.model import InstanceStatus, Outcome, Tenant
 from registry_status.pods.status import desired
 from registry_status.registry.base import FencedError, RegistryError, TransientError
 from registry_status.registry.connect import registry_client
@@ -23,13 +23,14 @@ from registry_status.registry.servicecomb import ServiceComb
 from registry_status.report.health import HealthState
 from registry_status.sync.engine import Engine
 from tests.pods import pod
+from tests.world import Deaf
 
 TENANT = Tenant()
 PASSWORD = "Very-long-Password-0123456789-of-the-operator"
 PIECES = {PASSWORD[at : at + 8] for at in range(0, len(PASSWORD) - 8, 4)}
 
 
-class Audience:
+class Audience(Deaf):
     """Takes what the engine and the feed report."""
 
     def __init__(self) -> None:
@@ -37,18 +38,6 @@ class Audience:
 
     def outcome(self, outcome: Outcome) -> None:
         self.outcomes.append(outcome)
-
-    def retried(self) -> None:
-        pass
-
-    def forget(self, pod: PodRef) -> None:
-        pass
-
-    def drifted(self, cause: str) -> None:
-        pass
-
-    def not_ready_changed(self, status: InstanceStatus) -> None:
-        pass
 
     def watch_fault(self, kind: str) -> None:
         pass

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tests.cluster.control_plane import ControlPlane
-from tests.cluster.kube import Kube, write_kubeconfig
+from tests.cluster.kube import write_kubeconfig
 from tests.cluster.processes import free_port, wait_for
-from tests.integration.running import operator, registry
+from tests.integration.running import account, operator, registry
 
 PODS = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}
 EVENTS = {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "get", "patch"]}
@@ -30,25 +30,6 @@ def namespace(control_plane: ControlPlane) -> str:
     name = f"start-{uuid.uuid4().hex[:8]}"
     control_plane.kube.kubectl("create", "namespace", name)
     return name
-
-
-def account(control_plane: ControlPlane, namespace: str, *rules: dict[str, Any]) -> Kube:
-    """The API as one who has these rights in the namespace, and no others."""
-    rbac = "rbac.authorization.k8s.io"
-    meta = {"name": "operator"}
-    control_plane.kube.apply(
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta},
-        {"apiVersion": f"{rbac}/v1", "kind": "Role", "metadata": meta, "rules": list(rules)},
-        {
-            "apiVersion": f"{rbac}/v1",
-            "kind": "RoleBinding",
-            "metadata": meta,
-            "roleRef": {"apiGroup": rbac, "kind": "Role", "name": "operator"},
-            "subjects": [{"kind": "ServiceAccount", "name": "operator", "namespace": namespace}],
-        },
-        namespace=namespace,
-    )
-    return control_plane.service_account(namespace, "operator")
 
 
 NO_PODS = (

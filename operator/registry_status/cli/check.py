@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Check, and show what was found."""
     from registry_status.cli.checks import finding, settings  # noqa: PLC0415 - help need not wait for it
-    from registry_status.cli.checks.all import check_all  # noqa: PLC0415
+    from registry_status.cli.checks.all import check_all  # noqa: PLC0415 - help need not wait for it
 
     try:
         found = asyncio.run(check_all(config.read_settings(arguments, os.environ), os.environ))
@@ -60,7 +60,7 @@ def show(findings: Sequence["Finding"], form: Form) -> None:
 
 def as_data(findings: Sequence["Finding"]) -> dict[str, object]:
     """The documented form (docs/cli.md)."""
-    from registry_status.cli.checks.finding import Level, failed  # noqa: PLC0415
+    from registry_status.cli.checks.finding import Level, failed  # noqa: PLC0415 - help need not wait for it
 
     counts = Counter(found.level for found in findings)
     return {

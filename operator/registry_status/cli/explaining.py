@@ -125,9 +125,9 @@ async def explain_online(namespace: str, name: str, settings: Settings, *, now: 
     Raises `CannotTellError`, and `SettingsError` for files that the settings name.
     """
     from registry_status.cli.checks.operators import read_events  # noqa: PLC0415 - not needed offline
-    from registry_status.cli.reading import cluster, keep_quiet  # noqa: PLC0415
-    from registry_status.cluster.api import ApiError  # noqa: PLC0415
-    from registry_status.cluster.read import read_pod  # noqa: PLC0415
+    from registry_status.cli.reading import cluster, keep_quiet  # noqa: PLC0415 - not needed offline
+    from registry_status.cluster.api import ApiError  # noqa: PLC0415 - not needed offline
+    from registry_status.cluster.read import read_pod  # noqa: PLC0415 - not needed offline
 
     keep_quiet()
     async with cluster(settings, os.environ) as api:
@@ -144,11 +144,11 @@ async def explain_online(namespace: str, name: str, settings: Settings, *, now: 
 
 
 async def _beside_registry(explained: Explained, settings: Settings, now: float) -> Explained:
-    from registry_status.cli.planning import judge_all  # noqa: PLC0415
-    from registry_status.cli.reading import CannotTellError, Place, Register, Snapshot  # noqa: PLC0415
-    from registry_status.cli.show import Progress  # noqa: PLC0415
-    from registry_status.registry.base import RegistryError  # noqa: PLC0415
-    from registry_status.registry.connect import registry_client  # noqa: PLC0415
+    from registry_status.cli.planning import judge_all  # noqa: PLC0415 - not needed offline
+    from registry_status.cli.reading import CannotTellError, Place, Register, Snapshot  # noqa: PLC0415 - not needed offline
+    from registry_status.cli.show import Progress  # noqa: PLC0415 - not needed offline
+    from registry_status.registry.base import RegistryError  # noqa: PLC0415 - not needed offline
+    from registry_status.registry.connect import registry_client  # noqa: PLC0415 - not needed offline
 
     target = explained.desired.target
     if target is None:

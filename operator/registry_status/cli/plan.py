@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     except config.SettingsError as error:
         return _refuse(error.problems, WRONG_USE)
     from registry_status.cli.planning import make_plan  # noqa: PLC0415 - help and wrong settings need not wait for it
-    from registry_status.cli.reading import CannotTellError  # noqa: PLC0415
+    from registry_status.cli.reading import CannotTellError  # noqa: PLC0415 - help and wrong settings need not wait for it
 
     try:
         with Progress() as progress:
@@ -127,7 +127,7 @@ def _more(one: "Judged", step: "Step | None") -> tuple[str, ...]:
 
 def as_data(plan: "Plan", judged: Sequence["Judged"]) -> dict[str, object]:
     """The documented form (docs/cli.md)."""
-    from registry_status.cli.judging import State  # noqa: PLC0415
+    from registry_status.cli.judging import State  # noqa: PLC0415 - help and wrong settings need not wait for it
 
     return {
         "kind": "Plan",

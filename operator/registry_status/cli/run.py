@@ -44,8 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
         return 2
     import uvloop  # noqa: PLC0415 - wrong settings are told without the wait for the imports
 
-    from registry_status import app  # noqa: PLC0415
-    from registry_status.report import logs  # noqa: PLC0415
+    from registry_status import app  # noqa: PLC0415 - the same
+    from registry_status.report import logs  # noqa: PLC0415 - the same
 
     logs.configure(settings.log_format, settings.log_level, dry_run=settings.dry_run)
     try:

@@ -57,9 +57,9 @@ def print_data(data: object, form: Form) -> None:
 
 
 def _dumper() -> type:
-    import yaml  # noqa: PLC0415
+    import yaml  # noqa: PLC0415 - only this form needs it
 
-    class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+    class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]  # its base is chosen here
         """Writes enums as the texts that they are, and repeats what is there twice."""
 
         def ignore_aliases(self, data: object) -> bool:
@@ -88,9 +88,9 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], styles: Styl
 
 def _print_rich(head: Sequence[str], rows: Sequence[Sequence[str]], styles: Styles, out: TextIO) -> None:
     from rich import box  # noqa: PLC0415 - only at a terminal
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415 - only at a terminal
+    from rich.table import Table  # noqa: PLC0415 - only at a terminal
+    from rich.text import Text  # noqa: PLC0415 - only at a terminal
 
     table = Table(*head, box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for column in table.columns:
@@ -107,7 +107,7 @@ def print_styled(word: str, rest: str, styles: Styles, out: TextIO | None = None
         print(f"{word}{rest}", file=out)
         return
     from rich.console import Console  # noqa: PLC0415 - only at a terminal
-    from rich.text import Text  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415 - only at a terminal
 
     Console(file=out, highlight=False).print(Text.assemble((word, styles.get(word.strip(), "")), rest), soft_wrap=True)
 
@@ -154,7 +154,7 @@ class Progress(AbstractContextManager["Progress"]):
 
     def _made(self) -> "Bar":
         from rich.console import Console  # noqa: PLC0415 - only where it is shown
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415 - only where it is shown
 
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
         bar = Progress(*columns, console=Console(file=self._err), transient=True)

@@ -99,6 +99,11 @@ class ApiServer:
             raise ApiError(NOT_REACHED, UNREACHABLE, f"{self.access.server}: {str(error) or type(error).__name__}") from None
 
 
+def mapping(value: object) -> Mapping[str, object]:
+    """A part of an object that should be one itself; empty where it is not there, or something else."""
+    return value if isinstance(value, Mapping) else {}
+
+
 def _answer(response: aiohttp.ClientResponse, body: bytes) -> Json:
     try:
         answer = json.loads(body.decode())

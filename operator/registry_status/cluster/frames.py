@@ -35,12 +35,12 @@ class WatchFrames(WatchStream):
         """Judge each whole frame, and tell where they end. Hot: for most frames this is two regex matches and one look-up."""
         kept: list[bytes] = []
         dropped = b""
-        hit = data.find(self.prefix)
+        hit = data.find(self.needle)
         end = 0
         while self.fault is None and (stop := _end(data, end)) <= len(data):
             begin, end = end + LENGTH, stop
             if 0 <= hit < begin:
-                hit = data.find(self.prefix, begin)
+                hit = data.find(self.needle, begin)
             pod = POD.search(data, begin, min(stop, begin + HEAD_SIZE)) if HEAD.match(data, begin, stop) else None
             if pod is None or begin <= hit < stop or not self.filtering or pod["uid"].decode() in self.known:
                 kept.append(self._decode(data[begin:stop]))

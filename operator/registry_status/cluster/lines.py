@@ -12,10 +12,12 @@ What this must never do is drop a line that matters. To pass one too many is har
 
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Container
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import ClassVar
 
 PLAIN = rb'"(?:[ !#-\[\]-~]+)"'
 """A JSON text of ASCII characters that need no escapes, as every name, uid and version of a pod is."""
@@ -102,13 +104,16 @@ class Known:
         self._passed &= uids
 
 
-class WatchStream:
+class WatchStream(ABC):
     """What arrives in one watch stream, and what kopf is given of it.
 
     `feed` takes bytes as they come and `finish` ends the stream; both return whole lines of JSON for kopf. Once `fault` is set
     the stream is over, and its last line was `EXPIRED`, on which kopf lists anew. How the bytes are cut into events is the
     business of a subclass: `WatchLines` for JSON, `frames.WatchFrames` for protobuf.
     """
+
+    BEFORE_PREFIX: ClassVar[bytes] = b""
+    """What stands before the annotation prefix wherever it begins a key."""
 
     def __init__(self, *, prefix: bytes, known: Known, listing: bool, now: float, filtering: bool = True) -> None:
         """`prefix` is the annotation prefix; `listing`: the stream begins with all that exists (`sendInitialEvents`)."""
@@ -118,16 +123,16 @@ class WatchStream:
         """Whether the list within the stream is still arriving."""
         self.fault: WatchFault | None = None
         self.detail = ""
-        self.prefix = prefix
+        self.needle = self.BEFORE_PREFIX + prefix
         self.known = known
         self.filtering = filtering
         self._rest: list[bytes] = []
         self._rest_size = 0
         self._spoke_at = now
 
+    @abstractmethod
     def feed(self, data: bytes, now: float) -> bytes:
         """Take bytes, cut anywhere; return what kopf must see of the events that they complete."""
-        raise NotImplementedError
 
     def finish(self) -> bytes:
         """End the stream. An event that lacks its end is dropped: the server sends it again."""
@@ -216,6 +221,8 @@ class WatchStream:
 class WatchLines(WatchStream):
     """A watch stream of JSON, one event a line."""
 
+    BEFORE_PREFIX = b'"'
+
     def feed(self, data: bytes, now: float) -> bytes:
         """Take bytes, cut anywhere; return the lines among them that kopf must see."""
         if self.fault is not None:
@@ -228,15 +235,14 @@ class WatchLines(WatchStream):
 
     def _sift(self, data: bytes, now: float) -> bytes:
         """Judge each line of the data. Hot: for most lines this is one regex match and one set look-up."""
-        needle = b'"' + self.prefix
         kept: list[bytes] = []
         dropped: re.Match[bytes] | None = None
-        hit = data.find(needle)
+        hit = data.find(self.needle)
         start = 0
         while start < len(data) and self.fault is None:
             stop = data.index(b"\n", start) + 1
             if 0 <= hit < start:
-                hit = data.find(needle, start)
+                hit = data.find(self.needle, start)
             pod = POD.match(data, start, stop)
             if pod is None:
                 kept.append(self._unusual(data[start:stop]))

@@ -1,4 +1,4 @@
-"""Single looks at pods: one of them, all of them, or who they are."""
+"""Single looks at pods: one of them, all of them, or who they are; and lists of any other kind."""
 
 from collections.abc import AsyncIterator
 from urllib.parse import quote
@@ -25,7 +25,7 @@ async def list_pods(api: ApiServer, namespace: str = "", *, label_selector: str 
 
     A list that takes longer than the server remembers ends with status 410; what was yielded is right, but not all.
     """
-    async for items in _pages(api, namespace, label_selector, page, "application/json"):
+    async for items in pages(api, _pods(namespace), label_selector=label_selector, size=page):
         for item in items:
             yield item
 
@@ -35,7 +35,7 @@ async def list_pod_uids(
 ) -> frozenset[str]:
     """Return the uids of all pods there are, from their metadata alone: complete, or an `ApiError`."""
     uids: set[str] = set()
-    async for items in _pages(api, namespace, label_selector, page, METADATA_ONLY):
+    async for items in pages(api, _pods(namespace), label_selector=label_selector, size=page, accept=METADATA_ONLY):
         for item in items:
             metadata = item.get("metadata")
             uid = metadata.get("uid") if isinstance(metadata, dict) else None
@@ -45,15 +45,18 @@ async def list_pod_uids(
     return frozenset(uids)
 
 
-async def _pages(api: ApiServer, namespace: str, label_selector: str, size: int, accept: str) -> AsyncIterator[list[Json]]:
+async def pages(
+    api: ApiServer, path: str, *, label_selector: str = "", size: int = PAGE, accept: str = "application/json"
+) -> AsyncIterator[list[Json]]:
+    """Ask for a list of any kind, page by page. Raises `ApiError`."""
     query = {"limit": str(size)}
     if label_selector:
         query["labelSelector"] = label_selector
     while True:
-        answer = await api.get(_pods(namespace), query, accept=accept)
+        answer = await api.get(path, query, accept=accept)
         items, metadata = answer.get("items") or [], answer.get("metadata") or {}
         if not isinstance(items, list) or not isinstance(metadata, dict):
-            raise ApiError(0, "NoList", "the answer is no list of pods")
+            raise ApiError(0, "NoList", f"the answer is no list of {path.rpartition('/')[2]}")
         yield items
         if not metadata.get("continue"):
             return

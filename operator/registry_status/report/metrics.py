@@ -225,15 +225,16 @@ class _Live(Collector):
     def __init__(self) -> None:
         self.statuses: StatusSource | None = None
         self.watch_age: Callable[[], float | None] | None = None
-        self.leading: Callable[[], bool] = lambda: True
+        self.leading: Callable[[], bool] | None = None
         self.tasks: Callable[[], int] | None = None
 
     def collect(self) -> Iterable[Metric]:
         """The metrics as of now."""
         if self.tasks is not None:
             yield GaugeMetricFamily(PREFIX + "tasks", "Tasks of the event loop.", self.tasks())
-        leading = float(self.leading())
-        yield GaugeMetricFamily(PREFIX + "leader", "1: this replica writes; always 1 without leader election.", leading)
+        if self.leading is not None:
+            text = "1: this replica writes; always 1 without leader election."
+            yield GaugeMetricFamily(PREFIX + "leader", text, float(self.leading()))
         age = self.watch_age() if self.watch_age else None
         if age is not None:
             yield GaugeMetricFamily(PREFIX + "watch_age_seconds", "Time since the Kubernetes API was last heard.", age)

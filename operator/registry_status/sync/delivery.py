@@ -418,9 +418,7 @@ class Delivery:
         record.certain = record.certain or not self._in_window(record)
         if record.certain and not self._may_rise_by_itself(record, desired):
             return None
-        delay = self._look_again(record)
-        record.reread_at = loop_time() + delay / 2
-        return delay
+        return self._reread(record, self._look_again(record))
 
     def _may_rise_by_itself(self, record: PodRecord, desired: Desired) -> bool:
         """Some SDKs register as STARTING and write UP themselves soon after: until the pod was first Ready that is put back."""
@@ -444,7 +442,7 @@ class Delivery:
             f"a list with it: it will see no new instance of {desired.target.where if desired.target else 'this service'}; "
             f"take `auto` or DOWN instead (annotations, or the operator's settings)"
         )
-        self._report(record, OutcomeKind.HARMFUL, text)
+        self._tell(record, OutcomeKind.HARMFUL, text, lasting=False)
 
     def _missing(self, record: PodRecord, desired: Desired, written: int) -> float | None:
         """No instance of the present life: no failure, but one to look for."""
@@ -463,8 +461,16 @@ class Delivery:
     def _look_again(self, record: PodRecord) -> float:
         """Seconds until the next look: short in the window after a start, else with the resync."""
         delay = POLL if self._in_window(record) else self._timing.resync_interval * self._chance.uniform(1 - JITTER, 1 + JITTER)
-        delay = min(delay, self._timing.resync_interval)
+        return self._share(record, min(delay, self._timing.resync_interval))
+
+    def _share(self, record: PodRecord, delay: float) -> float:
+        """Take a listing then that others who wait alike have asked for a little before."""
         record.wanted_at = loop_time() + delay * (1 - POLL_SHARE)
+        return delay
+
+    def _reread(self, record: PodRecord, delay: float) -> float:
+        """Look at the instances then although they are known."""
+        record.reread_at = loop_time() + delay / 2
         return delay
 
     def _in_window(self, record: PodRecord) -> bool:
@@ -528,23 +534,14 @@ class Delivery:
         code: str = "",
         written: int = 0,
         instances: tuple[str, ...] = (),
+        lasting: bool = True,
     ) -> None:
-        """Report a change of outcome; the same again is told for writes only."""
-        same = record.told is kind and (record.told_text == text or kind is OutcomeKind.FAILING)
-        record.told, record.told_text = kind, text
-        if not same or written:
-            self._report(record, kind, text, code=code, written=written, instances=instances)
-
-    def _report(
-        self,
-        record: PodRecord,
-        kind: OutcomeKind,
-        text: str,
-        *,
-        code: str = "",
-        written: int = 0,
-        instances: tuple[str, ...] = (),
-    ) -> None:
+        """Report a change of outcome; the same again is told for writes only. `lasting` off: it changes no outcome."""
+        if lasting:
+            same = record.told is kind and (record.told_text == text or kind is OutcomeKind.FAILING)
+            record.told, record.told_text = kind, text
+            if same and not written:
+                return
         desired = record.desired
         outcome = Outcome(
             pod=desired.pod,
@@ -591,9 +588,7 @@ class Delivery:
         elapsed = loop_time() - (record.gone_since if record.gone_since is not None else loop_time())
         usual = POLL if elapsed < POLL else self._timing.resync_interval
         delay = min(usual, self._timing.resync_interval, max(GONE_FOR - elapsed, SHORTEST))
-        record.wanted_at = loop_time() + delay * (1 - POLL_SHARE)
-        record.reread_at = loop_time() + delay / 2
-        return delay
+        return self._reread(record, self._share(record, delay))
 
     def retire(self, record: PodRecord, why: str = "") -> None:
         """Forget a pod that is gone."""

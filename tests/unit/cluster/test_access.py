@@ -6,7 +6,6 @@ import json
 import ssl
 import subprocess
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -18,7 +17,6 @@ import pytest
 import yaml
 from aiohttp import web
 
-from registry_status import watched
 from registry_status.cluster.access import (
     TOKEN_READ_EVERY,
     Access,
@@ -33,6 +31,7 @@ from registry_status.cluster.api import ApiError, ApiServer
 from registry_status.cluster.connection import open_session
 from tests.cluster.pki import make_pki
 from tests.unit.cluster.fake_api import FakeApi, access_to, answers, serving
+from tests.unit.mounts import PEMS, swap
 
 SECRET = "s3cr3t-t0ken"
 Write = Callable[..., Path]
@@ -393,8 +392,6 @@ async def test_fetched_credentials_are_fetched_again_when_they_expire() -> None:
 
 # --- rotation --------------------------------------------------------------------------------------
 
-PEMS = Path(__file__).parents[2] / "data" / "tls"
-
 
 class TlsApi:
     """An API server that speaks TLS, asks for a client certificate, and remembers whose it was shown."""
@@ -422,22 +419,6 @@ class TlsApi:
             yield self
         finally:
             await runner.cleanup()
-
-
-@pytest.fixture
-def looks_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watched, "LOOK_EVERY", 0.0)
-
-
-def swap(folder: Path, **files: str) -> None:
-    """Put other certificates into a mounted folder as a kubelet does: all at once, by a link."""
-    data = Path(tempfile.mkdtemp(dir=folder))
-    for name, source in files.items():
-        (data / name).write_bytes((PEMS / f"{source}.pem").read_bytes())
-        if not (folder / name).is_symlink():
-            (folder / name).symlink_to(Path("..data") / name)
-    (folder / "..new").symlink_to(data)
-    (folder / "..new").rename(folder / "..data")
 
 
 async def trusts(session: aiohttp.ClientSession, api: TlsApi) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from registry_status.config import LogFormat, LogLevel, Settings
-from registry_status.model import InstanceStatus, Outcome, PodRef, Tenant
+from registry_status.model import InstanceStatus, Outcome, Tenant
 from registry_status.pods.status import desired
 from registry_status.registry.base import RegistryError
 from registry_status.registry.connect import registry_client
@@ -24,6 +24,7 @@ from registry_status.report import logs
 from registry_status.report.metrics import Metrics
 from registry_status.sync.engine import Engine
 from tests.pods import pod
+from tests.world import Deaf
 
 TENANT = Tenant()
 TOKEN = "dG9rZW4.very-secret-token/of+the_server=="
@@ -89,7 +90,7 @@ def _answer(status: int, body: str) -> bytes:
     return f"HTTP/1.1 {status} X\r\n{location}Content-Length: {len(body.encode())}\r\n\r\n{body}".encode()
 
 
-class Audience:
+class Audience(Deaf):
     """All that anybody could see."""
 
     def __init__(self) -> None:
@@ -99,18 +100,6 @@ class Audience:
 
     def outcome(self, outcome: Outcome) -> None:
         self.shown += [outcome.message, repr(outcome)]
-
-    def retried(self) -> None:
-        pass
-
-    def forget(self, pod: PodRef) -> None:
-        pass
-
-    def drifted(self, cause: str) -> None:
-        pass
-
-    def not_ready_changed(self, status: InstanceStatus) -> None:
-        pass
 
     # A stream for logs.
 

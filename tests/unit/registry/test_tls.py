@@ -2,7 +2,6 @@
 
 import socket
 import ssl
-import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -10,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from registry_status import watched
 from registry_status.config import Settings, SettingsError
 from registry_status.model import Tenant
 from registry_status.registry.base import TransientError
@@ -18,8 +16,8 @@ from registry_status.registry.connect import registry_client
 from registry_status.registry.devserver import DevServer
 from registry_status.registry.servicecomb import ServiceComb
 from registry_status.registry.tls import CLIENT_REFUSED, CLIENT_WANTED, TlsFiles
+from tests.unit.mounts import PEMS, swap
 
-PEMS = Path(__file__).parents[2] / "data" / "tls"
 CA = PEMS / "ca.pem"
 TENANT = Tenant()
 
@@ -205,22 +203,6 @@ def test_files_that_cannot_be_used_are_told_by_setting_and_name_without_what_is_
     with pytest.raises(SettingsError, match=said) as caught:
         TlsFiles(PEMS / f"{ca}.pem", cert, key, clock=lambda: 0.0)
     assert "BEGIN" not in str(caught.value)
-
-
-@pytest.fixture
-def looks_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watched, "LOOK_EVERY", 0.0)
-
-
-def swap(folder: Path, **files: str) -> None:
-    """Put other files into a mounted Secret as a kubelet does: all at once, by a link."""
-    data = Path(tempfile.mkdtemp(dir=folder))
-    for name, source in files.items():
-        (data / name).write_bytes((PEMS / f"{source}.pem").read_bytes())
-        if not (folder / name).is_symlink():
-            (folder / name).symlink_to(Path("..data") / name)
-    (folder / "..new").symlink_to(data)
-    (folder / "..new").rename(folder / "..data")
 
 
 @pytest.mark.usefixtures("looks_at_once")

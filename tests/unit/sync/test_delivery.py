@@ -1,5 +1,7 @@
 """Delivery of a pod's status: what is written, what is not, and what is told."""
 
+from typing import Any
+
 import pytest
 
 from registry_status.model import InstanceStatus, OutcomeKind
@@ -9,6 +11,7 @@ from tests.pods import running, terminated, waiting
 from tests.world import ASKED, SERVICE, World, on_virtual_time
 
 BUSY = TransientError("http-503", "no server", address="http://registry")
+THROTTLED = TransientError("http-429", "slow down", address="http://registry", retry_after=1.0)
 
 
 @on_virtual_time
@@ -238,19 +241,35 @@ async def test_a_pod_that_fails_alone_is_tried_about_once_a_second() -> None:
     assert 400 < world.registry.calls.count("write-status") < 900
 
 
+class Crowd:
+    """So many pods in step, whose every status write then fails."""
+
+    def __init__(self, world: World, pods: int) -> None:
+        self._world = world
+        self._places: list[dict[str, Any]] = [
+            {"name": f"cart-{number}", "ip": f"10.244.{number // 250}.{number % 250}"} for number in range(pods)
+        ]
+
+    async def settle_then_fail(self, error: TransientError) -> None:
+        for place in self._places:
+            self._world.register(host=place["name"], ip=place["ip"])
+        self.see(ready_since=5)
+        await self._world.pass_time()
+        self._world.registry.fails = lambda what: error if what == "write-status" else None
+
+    def see(self, most: int | None = None, **changes: Any) -> None:
+        """All of them, or the first ones, become so."""
+        for number, place in enumerate(self._places[:most]):
+            self._world.see(uid=f"uid-{number}", **place, **changes)
+
+
 @pytest.mark.parametrize("pods", [10, 100, 1000])
 @on_virtual_time
 async def test_retries_of_all_failing_pods_together_stay_few(pods: int) -> None:
     world = World()
-    for number in range(pods):
-        address = f"10.244.{number // 250}.{number % 250}"
-        world.register(host=f"cart-{number}", ip=address)
-        world.see(uid=f"uid-{number}", name=f"cart-{number}", ip=address)
-    await world.pass_time()
-    world.registry.fails = lambda what: BUSY if what == "write-status" else None
-    for number in range(pods):
-        address = f"10.244.{number // 250}.{number % 250}"
-        world.see(uid=f"uid-{number}", name=f"cart-{number}", ip=address, ready="False", ready_since=30)
+    crowd = Crowd(world, pods)
+    await crowd.settle_then_fail(BUSY)
+    crowd.see(ready="False", ready_since=30)
     await world.pass_time(120)
     before = world.registry.calls.count("write-status")
     await world.pass_time(120)
@@ -583,15 +602,9 @@ async def test_another_container_is_another_life_whatever_time_is_told_of_its_st
 @on_virtual_time
 async def test_a_registry_that_was_too_busy_is_brought_up_to_date_faster_than_the_budget_of_retries_once_it_serves() -> None:
     world, pods = World(), 300
-    places = [{"name": f"cart-{number}", "ip": f"10.244.{number // 250}.{number % 250}"} for number in range(pods)]
-    for number, place in enumerate(places):
-        world.register(host=place["name"], ip=place["ip"])
-        world.see(uid=f"uid-{number}", **place)
-    await world.pass_time()
-    busy = TransientError("http-429", "slow down", address="http://registry", retry_after=1.0)
-    world.registry.fails = lambda what: busy if what == "write-status" else None
-    for number, place in enumerate(places):
-        world.see(uid=f"uid-{number}", ready="False", ready_since=30, **place)
+    crowd = Crowd(world, pods)
+    await crowd.settle_then_fail(THROTTLED)
+    crowd.see(ready="False", ready_since=30)
     await world.pass_time(30)
     world.registry.fails = None
     await world.pass_time(3)
@@ -604,7 +617,7 @@ async def test_an_instance_that_the_registry_stumbles_over_is_not_tried_more_oft
     world = World()
     poison = world.register()
     world.register(host="cart-2", ip="10.244.0.8")
-    other = {"uid": "uid-2", "name": "cart-2", "ip": "10.244.0.8"}
+    other: dict[str, Any] = {"uid": "uid-2", "name": "cart-2", "ip": "10.244.0.8"}
     world.see()
     world.see(**other)
     await world.pass_time()
@@ -620,19 +633,12 @@ async def test_an_instance_that_the_registry_stumbles_over_is_not_tried_more_oft
 
 @on_virtual_time
 async def test_what_needs_no_write_any_more_is_no_sign_that_the_registry_serves_again() -> None:
-    world, pods = World(), 200
-    places = [{"name": f"cart-{number}", "ip": f"10.244.0.{number}"} for number in range(pods)]
-    for number, place in enumerate(places):
-        world.register(host=place["name"], ip=place["ip"])
-        world.see(uid=f"uid-{number}", **place)
-    await world.pass_time()
-    busy = TransientError("http-429", "slow down", address="http://registry", retry_after=1.0)
-    world.registry.fails = lambda what: busy if what == "write-status" else None
-    for number, place in enumerate(places):
-        world.see(uid=f"uid-{number}", ready="False", ready_since=30, **place)
+    world = World()
+    crowd = Crowd(world, 200)
+    await crowd.settle_then_fail(THROTTLED)
+    crowd.see(ready="False", ready_since=30)
     await world.pass_time(10)
     before = world.registry.calls.count("write-status")
-    for number, place in enumerate(places[:100]):
-        world.see(uid=f"uid-{number}", ready_since=40, **place)
+    crowd.see(100, ready_since=40)
     await world.pass_time(10)
     assert world.registry.calls.count("write-status") - before <= 20 * 10 + 40

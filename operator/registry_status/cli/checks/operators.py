@@ -6,7 +6,7 @@ from datetime import datetime
 from urllib.parse import quote
 
 from registry_status.cli.checks.finding import Area, Finding, Findings, counted, listed
-from registry_status.cluster.api import FORBIDDEN, NOT_FOUND, ApiError, ApiServer, Json
+from registry_status.cluster.api import FORBIDDEN, NOT_FOUND, ApiError, ApiServer, Json, mapping
 from registry_status.cluster.lease import GROUP, LeaseRef
 from registry_status.config import Settings
 from registry_status.report.event_policy import EventReason
@@ -66,7 +66,7 @@ async def _check_other_leases(api: ApiServer, lease: LeaseRef) -> AsyncIterator[
     others = [
         f"{spec['holderIdentity']} in namespace {metadata['namespace']}"
         for item in _items(answer)
-        if (metadata := _map(item.get("metadata"))).get("namespace") != lease.namespace
+        if (metadata := mapping(item.get("metadata"))).get("namespace") != lease.namespace
         and (spec := _spec(item)).get("holderIdentity")
         and (_age(spec.get("renewTime")) or STALE) < STALE
     ]
@@ -88,7 +88,7 @@ async def _check_drift(api: ApiServer, settings: Settings, pods: Collection[tupl
                 )
             return told.skipped(f"Events cannot be read: {error}")
         for event in events:
-            about = _map(event.get("involvedObject"))
+            about = mapping(event.get("involvedObject"))
             pod = str(about.get("namespace")), str(about.get("name"))
             age, message = _age(event.get("lastTimestamp")), str(event.get("message"))
             if pod in pods and SOMEONE_ELSE in message and age is not None and age < RECENT:
@@ -104,7 +104,7 @@ async def read_events(api: ApiServer, namespace: str, selector: str) -> Sequence
     """Return the operator's own Events that a field selector picks, the newest last. Raises `ApiError`."""
     place = f"/api/v1/namespaces/{quote(namespace, safe='')}/events" if namespace else "/api/v1/events"
     answer = await api.get(place, {"fieldSelector": selector, "limit": "5000"})
-    own = [item for item in _items(answer) if _map(item.get("source")).get("component") == COMPONENT]
+    own = [item for item in _items(answer) if mapping(item.get("source")).get("component") == COMPONENT]
     return sorted(own, key=lambda item: str(item.get("lastTimestamp")))
 
 
@@ -118,11 +118,7 @@ def _items(answer: Json) -> Sequence[Json]:
 
 
 def _spec(item: Json) -> Mapping[str, object]:
-    return _map(item.get("spec"))
-
-
-def _map(value: object) -> Mapping[str, object]:
-    return value if isinstance(value, Mapping) else {}
+    return mapping(item.get("spec"))
 
 
 def _age(text: object) -> float | None:

@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator, Mapping
 from urllib.parse import quote
 
 from registry_status.cli.checks.finding import Area, Finding, Findings, listed
-from registry_status.cluster.api import FORBIDDEN, ApiError, ApiServer
+from registry_status.cluster.api import FORBIDDEN, ApiError, ApiServer, mapping
+from registry_status.cluster.read import pages
 from registry_status.config import Settings
 
 KINDS: Mapping[str, str] = {"deployments": "Deployment", "statefulsets": "StatefulSet", "daemonsets": "DaemonSet"}
-PAGE = "500"
 
 told = Findings(Area.PODS)
 
@@ -36,25 +36,14 @@ async def check_workloads(api: ApiServer, settings: Settings) -> AsyncIterator[F
 async def _misplaced(api: ApiServer, settings: Settings, namespace: str, plural: str) -> AsyncIterator[str]:
     """Name those with annotations of ours, whose templates have none. Raises `ApiError`."""
     place = f"/namespaces/{quote(namespace, safe='')}" if namespace else ""
-    query = {"limit": PAGE}
-    while True:
-        answer = await api.get(f"/apis/apps/v1{place}/{plural}", query)
-        items = answer.get("items")
-        for item in items if isinstance(items, list) else ():
-            template = _map(_map(_map(item).get("spec")).get("template"))
+    async for items in pages(api, f"/apis/apps/v1{place}/{plural}"):
+        for item in items:
+            template = mapping(mapping(mapping(item).get("spec")).get("template"))
             if _bears(item, settings) and not _bears(template, settings):
-                metadata = _map(_map(item).get("metadata"))
+                metadata = mapping(mapping(item).get("metadata"))
                 yield f"{metadata.get('namespace')}/{metadata.get('name')}"
-        more = _map(answer.get("metadata")).get("continue")
-        if not more:
-            return
-        query["continue"] = str(more)
 
 
 def _bears(thing: object, settings: Settings) -> bool:
-    annotations = _map(_map(_map(thing).get("metadata")).get("annotations"))
+    annotations = mapping(mapping(mapping(thing).get("metadata")).get("annotations"))
     return any(key.startswith(settings.prefix) for key in annotations)
-
-
-def _map(value: object) -> Mapping[str, object]:
-    return value if isinstance(value, Mapping) else {}
