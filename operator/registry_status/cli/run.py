@@ -42,14 +42,13 @@ def run(arguments: argparse.Namespace) -> int:
     except config.SettingsError as error:
         print("\n".join(f"registry-status: {problem}" for problem in error.problems), file=sys.stderr)
         return 2
-    import uvloop  # noqa: PLC0415 - wrong settings are told without the wait for the imports
-
-    from registry_status import app  # noqa: PLC0415 - the same
+    from registry_status import app  # noqa: PLC0415 - wrong settings are told without the wait for the imports
+    from registry_status.eventloop import EventLoop  # noqa: PLC0415 - the same
     from registry_status.report import logs  # noqa: PLC0415 - the same
 
     logs.configure(settings.log_format, settings.log_level, dry_run=settings.dry_run)
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=EventLoop) as runner:
             runner.run(_until_told(app.run_operator, settings))
     except app.StartError as error:
         print(f"registry-status: {error}", file=sys.stderr)
