@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum, auto
+from typing import cast
 
 MAGIC = b"k8s\x00"
 """How every encoded object begins."""
@@ -32,8 +33,8 @@ class Many(Enum):
     """A list of entries with a key and a value."""
 
 
-Raw = int | bytes
-"""A value as it stands on the wire."""
+Read = Callable[[bytes, int, int], object]
+"""Reads the value that stands between two positions. Nothing is copied on the way to it: this is the hot path of a change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,9 @@ class Field:
     """One field of a message; `read` gives None for what the JSON API leaves out."""
 
     name: str
-    read: Callable[[Raw], object]
+    read: Read
     many: Many = Many.ONE
+    wire: int = DELIMITED
 
 
 Message = Mapping[int, Field]
@@ -50,29 +52,49 @@ Message = Mapping[int, Field]
 Json = dict[str, object]
 
 
-def _fields(data: bytes, position: int = 0) -> list[tuple[int, Raw]]:
-    """Split a message into field numbers and values. Raises `MalformedError`."""
-    found: list[tuple[int, Raw]] = []
-    while position < len(data):
-        tag, position = _varint(data, position)
+def _decode(data: bytes, position: int, end: int, message: Message) -> Json:
+    """Read a message. Raises `MalformedError`, and `IndexError` where the data ends within a field."""
+    found: Json = {}
+    while position < end:
+        tag, position = _varint(data, position) if data[position] > 0x7F else (data[position], position + 1)
         wire = tag & 7
-        value: Raw
-        if wire == VARINT:
-            value, position = _varint(data, position)
-        elif wire in WIDTHS or wire == DELIMITED:
-            length, position = (WIDTHS[wire], position) if wire in WIDTHS else _varint(data, position)
-            value, position = data[position : position + length], position + length
+        begin, position = _span(data, position, wire)
+        if position > end:
+            raise MalformedError("a message that is cut off")
+        field = message.get(tag >> 3)
+        if field is None:
+            continue
+        if wire != field.wire:
+            raise MalformedError(f"{field.name} of wire type {wire}")
+        value = field.read(data, begin, position)
+        if field.many is Many.ONE:
+            if value is not None:
+                found[field.name] = value
+        elif field.many is Many.LIST:
+            cast("list[object]", found.setdefault(field.name, [])).append(value)
         else:
-            raise MalformedError(f"a field of wire type {wire}")
-        found.append((tag >> 3, value))
-    if position != len(data):
-        raise MalformedError("a message that is cut off")
+            cast("dict[str, str]", found.setdefault(field.name, {})).update(cast("dict[str, str]", value))
     return found
+
+
+def _span(data: bytes, position: int, wire: int) -> tuple[int, int]:
+    """Where a value begins and ends. Raises `MalformedError`."""
+    if wire == DELIMITED:
+        length = data[position]
+        if length <= 0x7F:
+            return position + 1, position + 1 + length
+        length, begin = _varint(data, position)
+        return begin, begin + length
+    if wire == VARINT:
+        return position, _varint(data, position)[1]
+    if wire in WIDTHS:
+        return position, position + WIDTHS[wire]
+    raise MalformedError(f"a field of wire type {wire}")
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:
     number = shift = 0
-    for at in range(position, min(position + LONGEST_VARINT, len(data))):
+    for at in range(position, position + LONGEST_VARINT):
         byte = data[at]
         number |= (byte & 0x7F) << shift
         if byte < 0x80:
@@ -81,74 +103,61 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
     raise MalformedError("a number that does not end")
 
 
-def _bytes(value: Raw) -> bytes:
-    if isinstance(value, int):
-        raise MalformedError("a number where a message belongs")
-    return value
-
-
-def _number(value: Raw) -> int:
-    if isinstance(value, bytes):
-        raise MalformedError("bytes where a number belongs")
+def _number(data: bytes, begin: int, _: int) -> int:
+    value = _varint(data, begin)[0]
     return value - (1 << 64) if value >= 1 << 63 else value
 
 
-def _truth(value: Raw) -> bool:
-    return bool(_number(value))
+def _truth(data: bytes, begin: int, end: int) -> bool:
+    return bool(_number(data, begin, end))
 
 
-def _text(value: Raw) -> str | None:
+def _text(data: bytes, begin: int, end: int) -> str | None:
     try:
-        return _bytes(value).decode() or None
+        return data[begin:end].decode() or None
     except UnicodeDecodeError:
         raise MalformedError("a text that is none") from None
 
 
-def _time(value: Raw) -> str | None:
+def _time(data: bytes, begin: int, end: int) -> str | None:
     """RFC 3339 in whole seconds, as the JSON API has it."""
-    seconds = next((_number(inner) for number, inner in _fields(_bytes(value)) if number == 1), None)
+    seconds = _decode(data, begin, end, TIME).get("seconds")
     if seconds is None:
         return None
     try:
-        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return datetime.fromtimestamp(cast("int", seconds), UTC).isoformat().replace("+00:00", "Z")
     except (OverflowError, ValueError, OSError):
         raise MalformedError("a time that no calendar has") from None
 
 
-def _decode(value: Raw, message: Message) -> Json:
-    found: Json = {}
-    for number, inner in _fields(_bytes(value)):
-        known = message.get(number)
-        if known is None:
-            continue
-        read = known.read(inner)
-        match known.many, found.get(known.name):
-            case Many.ONE, _ if read is not None:
-                found[known.name] = read
-            case Many.LIST | Many.MAP, list(before):
-                before.append(read)
-            case Many.LIST | Many.MAP, _:
-                found[known.name] = [read]
-    for known in message.values():
-        entries = found.get(known.name)
-        if known.many is Many.MAP and isinstance(entries, list):
-            found[known.name] = dict(entries)
-    return found
+def _entry(data: bytes, begin: int, end: int) -> dict[str, str]:
+    entry = _decode(data, begin, end, ENTRY)
+    return {str(entry.get("key", "")): str(entry.get("value", ""))}
 
 
-def _entry(value: Raw) -> tuple[str, str]:
-    entry = _decode(value, {1: Field("key", _text), 2: Field("value", _text)})
-    return str(entry.get("key", "")), str(entry.get("value", ""))
-
-
-def _message(name: str, message: Message) -> Field:
-    return Field(name, lambda value: _decode(value, message))
+def _message(name: str, message: Message, many: Many = Many.ONE) -> Field:
+    return Field(name, lambda data, begin, end: _decode(data, begin, end, message), many)
 
 
 def _list(name: str, message: Message) -> Field:
-    return Field(name, lambda value: _decode(value, message), Many.LIST)
+    return _message(name, message, Many.LIST)
 
 
+def _integer(name: str) -> Field:
+    return Field(name, _number, wire=VARINT)
+
+
+def _flag(name: str) -> Field:
+    return Field(name, _truth, wire=VARINT)
+
+
+def _place(_: bytes, begin: int, end: int) -> tuple[int, int]:
+    """What is read later."""
+    return begin, end
+
+
+TIME: Message = {1: _integer("seconds")}
+ENTRY: Message = {1: Field("key", _text), 2: Field("value", _text)}
 META: Message = {
     1: Field("name", _text),
     3: Field("namespace", _text),
@@ -156,17 +165,17 @@ META: Message = {
     6: Field("resourceVersion", _text),
     8: Field("creationTimestamp", _time),
     9: Field("deletionTimestamp", _time),
-    10: Field("deletionGracePeriodSeconds", _number),
+    10: _integer("deletionGracePeriodSeconds"),
     11: Field("labels", _entry, Many.MAP),
     12: Field("annotations", _entry, Many.MAP),
 }
 CONTAINER: Message = {
-    1: Field("name", _text), 6: _list("ports", {3: Field("containerPort", _number)}), 24: Field("restartPolicy", _text),
+    1: Field("name", _text), 6: _list("ports", {3: _integer("containerPort")}), 24: Field("restartPolicy", _text),
 }  # fmt: skip
 SPEC: Message = {
     2: _list("containers", CONTAINER),
     10: Field("nodeName", _text),
-    11: Field("hostNetwork", _truth),
+    11: _flag("hostNetwork"),
     16: Field("hostname", _text),
     20: _list("initContainers", CONTAINER),
     28: _list("readinessGates", {1: Field("conditionType", _text)}),
@@ -177,8 +186,8 @@ STATE: Message = {
     3: _message("terminated", {3: Field("reason", _text), 5: Field("startedAt", _time), 6: Field("finishedAt", _time)}),
 }
 CONTAINER_STATUS: Message = {
-    1: Field("name", _text), 2: _message("state", STATE), 3: _message("lastState", STATE), 4: Field("ready", _truth),
-    5: Field("restartCount", _number), 8: Field("containerID", _text), 9: Field("started", _truth),
+    1: Field("name", _text), 2: _message("state", STATE), 3: _message("lastState", STATE), 4: _flag("ready"),
+    5: _integer("restartCount"), 8: Field("containerID", _text), 9: _flag("started"),
 }  # fmt: skip
 CONDITION: Message = {
     1: Field("type", _text), 2: Field("status", _text), 4: Field("lastTransitionTime", _time), 5: Field("reason", _text),
@@ -189,36 +198,39 @@ STATUS: Message = {
     12: _list("podIPs", {1: Field("ip", _text)}),
 }  # fmt: skip
 POD: Message = {1: _message("metadata", META), 2: _message("spec", SPEC), 3: _message("status", STATUS)}
-FAILURE: Message = {2: Field("status", _text), 3: Field("message", _text), 4: Field("reason", _text), 6: Field("code", _number)}
+FAILURE: Message = {2: Field("status", _text), 3: Field("message", _text), 4: Field("reason", _text), 6: _integer("code")}
 """`Status`, what an ERROR carries."""
 OBJECTS: Mapping[str, Message] = {"Pod": POD, "Status": FAILURE}
 TYPES: Message = {1: Field("apiVersion", _text), 2: Field("kind", _text)}
+ENVELOPE: Message = {1: _message("types", TYPES), 2: Field("body", _place)}
+EVENT: Message = {1: Field("type", _text), 2: _message("object", {1: Field("raw", _place)})}
 
 
 def decode_event(frame: bytes) -> tuple[str, Json]:
     """Decode a watch event: its type, and its object as the JSON API has it. Raises `MalformedError`."""
-    kind, extension = "", b""
-    for number, value in _fields(frame):
-        if number == 1:
-            kind = _text(value) or ""
-        elif number == 2:
-            extension = _bytes(value)
-    raw = next((_bytes(value) for number, value in _fields(extension) if number == 1), b"")
-    return kind, decode_object(raw)
+    event = _whole(frame, 0, len(frame), EVENT)
+    begin, end = cast("Mapping[str, tuple[int, int]]", event.get("object", {})).get("raw", (0, 0))
+    return str(event.get("type", "")), _object(frame, begin, end)
 
 
 def decode_object(raw: bytes) -> Json:
     """Decode an object with its envelope. Raises `MalformedError`."""
-    if not raw.startswith(MAGIC):
+    return _object(raw, 0, len(raw))
+
+
+def _object(data: bytes, begin: int, end: int) -> Json:
+    if not data.startswith(MAGIC, begin, end):
         raise MalformedError("an object that does not begin as one")
-    types: Json = {}
-    body = b""
-    for number, value in _fields(raw, len(MAGIC)):
-        if number == 1:
-            types = _decode(value, TYPES)
-        elif number == 2:
-            body = _bytes(value)
+    envelope = _whole(data, begin + len(MAGIC), end, ENVELOPE)
+    types = cast("Json", envelope.get("types", {}))
     message = OBJECTS.get(str(types.get("kind")))
     if message is None:
         raise MalformedError(f"an object of kind {types.get('kind')}")
-    return {**types, **_decode(body, message)}
+    return {**types, **_whole(data, *cast("tuple[int, int]", envelope.get("body", (0, 0))), message)}
+
+
+def _whole(data: bytes, begin: int, end: int, message: Message) -> Json:
+    try:
+        return _decode(data, begin, end, message)
+    except IndexError:
+        raise MalformedError("a message that is cut off") from None
