@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from types import TracebackType
 from typing import Self, TypeVar
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlencode
 
 import httpx
 
@@ -109,16 +109,11 @@ class ServiceComb(AbstractAsyncContextManager["ServiceComb"]):
         self._timeouts = request_timeout, connect_timeout
         self._slots = asyncio.Semaphore(concurrency)
         self._addresses = AddressPool(addresses, self._probe, observer, clock)
-        self._client = httpx.AsyncClient(
-            headers=HEADERS,
-            transport=transport or AiohttpTransport(tls, fence=fence),
-            trust_env=False,
-            follow_redirects=False,
-        )
+        self._transport = transport or AiohttpTransport(tls, fence=fence)
         self._auth: Auth = auth(self) if auth is not None else NoAuth()
 
     async def __aenter__(self) -> Self:
-        await self._client.__aenter__()
+        await self._transport.__aenter__()
         return self
 
     async def __aexit__(
@@ -126,7 +121,7 @@ class ServiceComb(AbstractAsyncContextManager["ServiceComb"]):
     ) -> None:
         await self._auth.aclose()
         await self._addresses.aclose()
-        await self._client.aclose()
+        await self._transport.aclose()
 
     def on_available(self, wake: Callable[[], None]) -> None:
         """Call `wake` each time that an address can be asked again after all could not, or that we are let in again."""
@@ -255,14 +250,15 @@ class ServiceComb(AbstractAsyncContextManager["ServiceComb"]):
 
     async def _send(self, url: str, request: _Request, headers: Mapping[str, str]) -> httpx.Response:
         try:
-            answer = await self._client.request(
+            sent = httpx.Request(
                 request.method,
-                url + request.path,
-                params={**request.query, "noCache": "1"},
-                headers={"x-domain-name": request.domain, **headers},
+                f"{url}{request.path}?{urlencode({**request.query, 'noCache': '1'})}",
+                headers={**HEADERS, "x-domain-name": request.domain, **headers},
                 content=request.body or None,
-                timeout=self._limits(url, request),
+                extensions={"timeout": self._limits(url, request).as_dict()},
             )
+            answer = await self._transport.handle_async_request(sent)
+            await answer.aread()
         except FenceClosed:
             raise _fenced_off(url) from None
         except httpx.TransportError as error:
