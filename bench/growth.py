@@ -2,6 +2,7 @@
 
     python -m bench.growth [--sizes 1000,10000,50000]
 
+Then two more with few and many annotated pods among 10,000, which tell apart what an annotated pod takes and what any other does.
 Prints a table, and writes bench/growth.json and the picture docs/images/growth.svg.
 """
 
@@ -19,6 +20,8 @@ FIGURES = ROOT / "bench" / "growth.json"
 PICTURE = ROOT / "docs" / "images" / "growth.svg"
 SHARE = 20
 """One pod in so many is annotated."""
+MIXED, FEW, MANY = 10_000, 100, 2_000
+"""Pods of the two clusters that differ in how many are annotated."""
 WIDTH, HEIGHT, LEFT, TOP = 640, 320, 60, 40
 
 
@@ -32,16 +35,34 @@ def main() -> int:
     tools.build(*tools.CONTROL_PLANE)
     found: dict[str, list[Result]] = {"operator": [], "goref": []}
     for size in map(int, arguments.sizes.split(",")):
-        settings = {"pods": size, "annotated": size // SHARE, "seconds": 2, "outage": 0}
-        with ControlPlane() as plane:
-            for name, command in commands(goref, plane.kubeconfig).items():
-                print(f"{size} pods: {name}", file=sys.stderr)
-                got = measure(driver, plane.kubeconfig, settings, command)
-                found[name].append({"pods": size, **got["cold_start"]})
-    FIGURES.write_text(json.dumps(found, indent=1) + "\n")
+        for name, row in _cold_starts(driver, goref, size, size // SHARE).items():
+            found[name].append(row)
+    few, many = (_cold_starts(driver, goref, MIXED, annotated)["operator"] for annotated in (FEW, MANY))
+    FIGURES.write_text(json.dumps({**found, "mixed": [few, many]}, indent=1) + "\n")
     PICTURE.write_text(picture(found))
     _print_table(found)
+    annotated, other = per_pod(few, many, found["operator"][0], found["operator"][-1])
+    print(f"KiB for each annotated pod: {annotated:.1f}; for each other pod: {other:.2f}")
     return 0
+
+
+def _cold_starts(driver: Path, goref: Path, pods: int, annotated: int) -> dict[str, Result]:
+    """Start each in turn on an API server of its own."""
+    settings = {"pods": pods, "annotated": annotated, "seconds": 2, "outage": 0}
+    found: dict[str, Result] = {}
+    with ControlPlane() as plane:
+        for name, command in commands(goref, plane.kubeconfig).items():
+            print(f"{pods} pods, {annotated} annotated: {name}", file=sys.stderr)
+            got = measure(driver, plane.kubeconfig, settings, command)
+            found[name] = {"pods": pods, "annotated": annotated, **got["cold_start"]}
+    return found
+
+
+def per_pod(few: Result, many: Result, small: Result, large: Result) -> tuple[float, float]:
+    """Peak memory in KiB for each annotated pod, and for each other one beyond that."""
+    annotated = (many["peak_mib"] - few["peak_mib"]) * 1024 / (many["annotated"] - few["annotated"])
+    grown = (large["peak_mib"] - small["peak_mib"]) * 1024 - annotated * (large["annotated"] - small["annotated"])
+    return annotated, grown / (large["pods"] - small["pods"] - large["annotated"] + small["annotated"])
 
 
 def _print_table(found: dict[str, list[Result]]) -> None:

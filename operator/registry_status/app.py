@@ -180,7 +180,7 @@ async def _rooms(settings: Settings, access: Access, ready: asyncio.Event | None
         register(handlers, feed.take)
         counting = keep_counting(
             feed,
-            lambda space: list_pod_uids(api, space, label_selector=settings.label_selector),
+            lambda space: list_pod_uids(api, space, selection=settings.selection),
             settings.namespaces or ("",),
             random.Random(),  # noqa: S311 - jitter, not secrets
         )

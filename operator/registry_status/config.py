@@ -367,6 +367,12 @@ class Settings:
         low, high = ((share << 64) // count for share in (number - 1, number))
         return f"shardRange(object.metadata.uid, '{low:#018x}', '{high:#018x}')"
 
+    @property
+    def selection(self) -> Mapping[str, str]:
+        """Which pods of a namespace are meant, as the API server is asked for them."""
+        asked = {"labelSelector": self.label_selector, "shardSelector": self.shard_selector}
+        return {name: selector for name, selector in asked.items() if selector}
+
     def allows(self, patterns: Sequence[str], namespace: str, name: str) -> bool:
         """Whether pods of the namespace may name this project or tenant."""
         return any(_pattern_allows(pattern, namespace, name) for pattern in patterns)

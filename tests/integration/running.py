@@ -47,7 +47,7 @@ def registry(
 
 
 class Operator:
-    """One run of `registry-status run`."""
+    """One run of `registry-status run`. With WATCH_FILTER=false in the environment all runs are of plain kopf."""
 
     def __init__(
         self, kubeconfig: Path, url: str, folder: Path, *flags: str, environment: Mapping[str, str] | None = None
@@ -63,6 +63,8 @@ class Operator:
             url,
             "--listen",
             self.listen,
+            "--watch-filter",
+            os.environ.get("WATCH_FILTER", "true"),
             *flags,
         ]
         with self.log.open("w") as log:

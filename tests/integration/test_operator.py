@@ -27,12 +27,13 @@ def server() -> Iterator[tuple[DevServer, str]]:
         yield server, url
 
 
-@pytest.fixture
-def run(control_plane: ControlPlane, server: tuple[DevServer, str], pods: Pods, tmp_path: Path) -> Iterator[Operator]:
+@pytest.fixture(params=["true", "false"], ids=["filtered", "plain kopf"])
+def run(
+    request: pytest.FixtureRequest, control_plane: ControlPlane, server: tuple[DevServer, str], pods: Pods, tmp_path: Path
+) -> Iterator[Operator]:
     """The operator, watching the test's namespace."""
-    with operator(
-        control_plane.kubeconfig, server[1], tmp_path, "--namespace", pods.namespace, "--resync-interval", "2"
-    ) as started:
+    flags = ["--namespace", pods.namespace, "--resync-interval", "2", "--watch-filter", request.param]
+    with operator(control_plane.kubeconfig, server[1], tmp_path, *flags) as started:
         yield started
 
 

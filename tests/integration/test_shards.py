@@ -10,6 +10,7 @@ import pytest
 from registry_status.registry.devserver import NewInstance
 from tests.cluster import levels, tools
 from tests.cluster.control_plane import ControlPlane
+from tests.integration import cli_runs
 from tests.integration.running import SERVICE, Operator, Pods, operator, registry, wait_until
 
 PODS = 60
@@ -52,6 +53,28 @@ def test_each_pod_has_one_operator(sharded: ControlPlane, tmp_path: Path, count:
         shares = [tracked(run) for run in runs]
     assert sum(shares) == PODS
     assert all(0 < share < PODS or count == 1 for share in shares), shares
+
+
+def test_a_plan_is_of_the_share_that_is_asked_for(sharded: ControlPlane) -> None:
+    pods = Pods(sharded.kube, "planned-shards")
+    names = {f"p{number}" for number in range(PODS)}
+    for number, name in enumerate(sorted(names)):
+        pods.create(name, ip=f"10.2.0.{number + 1}")
+    with registry() as (_, url):
+        flags = ["--kubeconfig", sharded.kubeconfig, "--registry-address", url, "-n", "planned-shards", "-o", "json"]
+        plans = [cli_runs.run("plan", *flags, "--shard", f"{number}/3") for number in (1, 2, 3)]
+    shares = [{pod["name"] for pod in plan.data["pods"]} for plan in plans]
+    assert sum(map(len, shares)) == PODS
+    assert set.union(*shares) == names
+
+
+def test_a_plan_of_all_pods_is_not_shown_as_that_of_a_share(control_plane: ControlPlane) -> None:
+    with registry() as (_, url):
+        flags = ["--kubeconfig", control_plane.kubeconfig, "--registry-address", url, "--shard", "1/2"]
+        plan, checked = cli_runs.run("plan", *flags), cli_runs.run("check", *flags, "-o", "json")
+    assert plan.status == 3
+    assert "ShardedListAndWatch" in plan.err
+    assert any("ShardedListAndWatch" in found for found in checked.findings("error"))
 
 
 def tracked(run: Operator) -> int:

@@ -27,7 +27,7 @@ from registry_status.cli.pod_files import BadFileError, read_pod_file
 from registry_status.cli.show import Form, add_output, print_data, safe
 from registry_status.model import Reason, Target
 
-NOT_USED = ("namespaces", "label_selector")
+NOT_USED = ("namespaces", "label_selector", "shard")
 SETTINGS = tuple(name for name in plan.SETTINGS if name not in NOT_USED)
 CANNOT_TELL = 3
 CANDIDATES = 20

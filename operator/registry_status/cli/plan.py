@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 OUT_OF_STEP, WRONG_USE, CANNOT_TELL = 1, 2, 3
 SETTINGS = (
-    "kubeconfig", "context", "namespaces", "label_selector", "registry_address", "registry_project", "registry_domain",
+    "kubeconfig", "context", "namespaces", "label_selector", "shard", "registry_address", "registry_project", "registry_domain",
     "registry_username", "registry_password_file", "registry_access_key_file", "registry_secret_key_file",
     "registry_access_key_project", "registry_ca_file", "registry_client_cert_file", "registry_client_key_file",
     "allowed_projects", "allowed_domains", "request_timeout", "connect_timeout", "concurrency", "annotation_prefix",

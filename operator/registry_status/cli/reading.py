@@ -55,27 +55,27 @@ async def read_pods(
     """
     found: list[Digest] = []
     for namespace in settings.namespaces or ("",):
-        found += await _read_namespace(api, namespace, settings.label_selector, digest, counted)
+        found += await _read_namespace(api, namespace, settings, digest, counted)
     return found
 
 
 async def _read_namespace(
-    api: ApiServer, namespace: str, selector: str, digest: Callable[[RawPod], Digest], counted: Callable[[int], None]
+    api: ApiServer, namespace: str, settings: Settings, digest: Callable[[RawPod], Digest], counted: Callable[[int], None]
 ) -> Sequence[Digest]:
     for _ in range(LISTS - 1):
         try:
-            return await _list(api, namespace, selector, digest, counted)
+            return await _list(api, namespace, settings, digest, counted)
         except ApiError as error:
             if error.status != GONE:
                 raise
-    return await _list(api, namespace, selector, digest, counted)
+    return await _list(api, namespace, settings, digest, counted)
 
 
 async def _list(
-    api: ApiServer, namespace: str, selector: str, digest: Callable[[RawPod], Digest], counted: Callable[[int], None]
+    api: ApiServer, namespace: str, settings: Settings, digest: Callable[[RawPod], Digest], counted: Callable[[int], None]
 ) -> Sequence[Digest]:
     found = []
-    async for pod in list_pods(api, namespace, label_selector=selector):
+    async for pod in list_pods(api, namespace, selection=settings.selection):
         found.append(digest(pod))
         counted(len(found))
     return found

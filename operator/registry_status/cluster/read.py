@@ -1,13 +1,29 @@
 """Single looks at pods: one of them, all of them, or who they are; and lists of any other kind."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from types import MappingProxyType
 from urllib.parse import quote
 
-from registry_status.cluster.api import ApiError, ApiServer, Json
+from registry_status.cluster.api import ApiError, ApiServer, Json, mapping
 
 PAGE = 500
 NOT_FOUND, GONE = 404, 410
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+ALL: Mapping[str, str] = MappingProxyType({})
+SHARD = "shardSelector"
+
+
+class ShardingError(ApiError):
+    """The API server does not share out pods: it would show all of them, and each would have several operators."""
+
+    def __init__(self) -> None:
+        """It passes over the question with status 200."""
+        super().__init__(
+            200,
+            "NoShards",
+            "the API server does not share out pods: --shard needs Kubernetes 1.36 or newer with its feature gate "
+            "ShardedListAndWatch switched on",
+        )
 
 
 async def read_pod(api: ApiServer, namespace: str, name: str) -> Json | None:
@@ -20,22 +36,25 @@ async def read_pod(api: ApiServer, namespace: str, name: str) -> Json | None:
         raise
 
 
-async def list_pods(api: ApiServer, namespace: str = "", *, label_selector: str = "", page: int = PAGE) -> AsyncIterator[Json]:
+async def list_pods(
+    api: ApiServer, namespace: str = "", *, selection: Mapping[str, str] = ALL, page: int = PAGE
+) -> AsyncIterator[Json]:
     """List the pods of a namespace, or of the whole cluster, page by page. Raises `ApiError`.
 
-    A list that takes longer than the server remembers ends with status 410; what was yielded is right, but not all.
+    `selection` picks some of them (`Settings.selection`). A list that takes longer than the server remembers ends with status
+    410; what was yielded is right, but not all.
     """
-    async for items in pages(api, _pods(namespace), label_selector=label_selector, size=page):
+    async for items in pages(api, _pods(namespace), selection=selection, size=page):
         for item in items:
             yield item
 
 
 async def list_pod_uids(
-    api: ApiServer, namespace: str = "", *, label_selector: str = "", page: int = 4 * PAGE
+    api: ApiServer, namespace: str = "", *, selection: Mapping[str, str] = ALL, page: int = 4 * PAGE
 ) -> frozenset[str]:
     """Return the uids of all pods there are, from their metadata alone: complete, or an `ApiError`."""
     uids: set[str] = set()
-    async for items in pages(api, _pods(namespace), label_selector=label_selector, size=page, accept=METADATA_ONLY):
+    async for items in pages(api, _pods(namespace), selection=selection, size=page, accept=METADATA_ONLY):
         for item in items:
             metadata = item.get("metadata")
             uid = metadata.get("uid") if isinstance(metadata, dict) else None
@@ -46,17 +65,17 @@ async def list_pod_uids(
 
 
 async def pages(
-    api: ApiServer, path: str, *, label_selector: str = "", size: int = PAGE, accept: str = "application/json"
+    api: ApiServer, path: str, *, selection: Mapping[str, str] = ALL, size: int = PAGE, accept: str = "application/json"
 ) -> AsyncIterator[list[Json]]:
-    """Ask for a list of any kind, page by page. Raises `ApiError`."""
-    query = {"limit": str(size)}
-    if label_selector:
-        query["labelSelector"] = label_selector
+    """Ask for a list of any kind, page by page. Raises `ApiError`, and `ShardingError` where all were sent, not a share."""
+    query = {"limit": str(size), **selection}
     while True:
         answer = await api.get(path, query, accept=accept)
         items, metadata = answer.get("items") or [], answer.get("metadata") or {}
         if not isinstance(items, list) or not isinstance(metadata, dict):
             raise ApiError(0, "NoList", f"the answer is no list of {path.rpartition('/')[2]}")
+        if SHARD in selection and mapping(metadata.get("shardInfo")).get("selector") != selection[SHARD]:
+            raise ShardingError
         yield items
         if not metadata.get("continue"):
             return

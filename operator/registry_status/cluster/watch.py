@@ -25,6 +25,7 @@ from registry_status.cluster.access import Access
 from registry_status.cluster.api import ApiError, ApiServer, server_version
 from registry_status.cluster.connection import open_session
 from registry_status.cluster.lines import WatchFault
+from registry_status.cluster.read import ShardingError, list_pods
 from registry_status.cluster.streams import PodStreams, WatchListener
 from registry_status.config import Settings
 
@@ -68,6 +69,8 @@ async def run_pod_watch(
         try:
             await _run_once(login, settings, kopf_settings, registry, stop)
             problem = "it just ended"
+        except ShardingError as error:
+            problem = str(error)
         except ApiError:
             problem = ""  # the streams have told already
         except Exception as error:  # noqa: BLE001 - whatever ends kopf must not end the program; a new list loses nothing
@@ -100,27 +103,15 @@ async def _run_once(
         await login.close()
 
 
-class ShardingError(RuntimeError):
-    """The API server does not share out pods: it would show all of them, and each would have several operators."""
-
-
 async def _check_sharding(access: Access, settings: Settings) -> None:
     """See to it that the server knows what a shard is: one that does not passes over the question. Raises `ShardingError`.
 
     In a session of its own: in the streams' this would be a list of all pods.
     """
-    selector = settings.shard_selector
-    if not selector:
-        return
-    path = f"/api/v1/namespaces/{settings.namespaces[0]}/pods" if settings.namespaces else "/api/v1/pods"
-    async with ApiServer(access) as api:
-        metadata = (await api.get(path, {"limit": "1", "shardSelector": selector})).get("metadata")
-    info = metadata.get("shardInfo") if isinstance(metadata, dict) else None
-    if not isinstance(info, dict) or info.get("selector") != selector:
-        raise ShardingError(
-            "the API server does not share out pods: --shard needs Kubernetes 1.36 or newer with its feature gate "
-            "ShardedListAndWatch switched on"
-        )
+    if settings.shard_selector:
+        async with ApiServer(access) as api:
+            namespace = settings.namespaces[0] if settings.namespaces else ""
+            await anext(list_pods(api, namespace, selection=settings.selection, page=1), None)
 
 
 async def _streams_lists(api: ApiServer) -> bool:

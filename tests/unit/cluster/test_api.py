@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from registry_status.cluster.api import ApiError, ApiServer, Permission, missing_permissions, server_version
-from registry_status.cluster.read import METADATA_ONLY, list_pod_uids, list_pods, read_pod
+from registry_status.cluster.read import METADATA_ONLY, ShardingError, list_pod_uids, list_pods, read_pod
 from tests.unit.cluster.fake_api import (
     Act,
     FakeApi,
@@ -105,11 +105,23 @@ async def test_names_cannot_leave_their_path(fake: OneAct, api: ApiServer) -> No
 
 async def test_pods_are_listed_page_by_page(fake: OneAct, api: ApiServer) -> None:
     fake.turns = [page("a", "b", more="next"), page("c")]
-    listed: list[Any] = [item async for item in list_pods(api, "apps", label_selector="x=y", page=2)]
+    listed: list[Any] = [item async for item in list_pods(api, "apps", selection={"labelSelector": "x=y"}, page=2)]
     assert [item["metadata"]["name"] for item in listed] == ["a", "b", "c"]
     first, second = (url for _, url, _, _ in fake.requests)
     assert first == "/api/v1/namespaces/apps/pods?limit=2&labelSelector=x%3Dy"
     assert second == first + "&continue=next"
+
+
+@pytest.mark.parametrize("info", [None, {}, {"selector": "another"}, "nonsense"])
+async def test_all_pods_are_never_taken_for_a_share_of_them(fake: OneAct, api: ApiServer, info: object) -> None:
+    fake.turns = [answers({"items": [], "metadata": {"shardInfo": info}})]
+    with pytest.raises(ShardingError, match="ShardedListAndWatch"):
+        _ = [item async for item in list_pods(api, selection={"shardSelector": "half"})]
+
+
+async def test_a_share_is_known_by_its_selector(fake: OneAct, api: ApiServer) -> None:
+    fake.turns = [answers({"items": [{"metadata": {"name": "a"}}], "metadata": {"shardInfo": {"selector": "half"}}})]
+    assert len([item async for item in list_pods(api, selection={"shardSelector": "half"})]) == 1
 
 
 async def test_uids_are_read_from_metadata_alone(fake: OneAct, api: ApiServer) -> None:

@@ -18,6 +18,7 @@ from registry_status.cli.show import Progress
 from registry_status.cluster.access import AccessError, load_access
 from registry_status.cluster.api import ApiError, ApiServer
 from registry_status.cluster.connection import open_session
+from registry_status.cluster.read import ShardingError
 from registry_status.config import NotReady, Settings, SettingsError
 from registry_status.model import Desired, PodRef, Reason, Target
 from registry_status.registry.base import RegistryError
@@ -76,7 +77,8 @@ class _Checkup:
                     api, settings, lambda pod: see(pod, settings), lambda count: progress.at("pods listed", count)
                 )
         except ApiError as error:
-            fix = "mend the errors of kubernetes above"
+            sharding = isinstance(error, ShardingError)
+            fix = "switch it on, or leave out --shard" if sharding else "mend the errors of kubernetes above"
             self.found.append(Findings(Area.PODS).error(f"the pods cannot be listed: {error}", fix))
             return
         self.found += check_pods(self._seen, settings)

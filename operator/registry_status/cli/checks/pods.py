@@ -93,6 +93,7 @@ def check_pods(seen: Sequence[Seen], settings: Settings) -> Iterator[Finding]:
     managed = [one for one in seen if one.desired.reason is not Reason.NOT_MANAGED]
     where = f"in namespaces {', '.join(settings.namespaces)}" if settings.namespaces else "in all namespaces"
     selected = f" with labels {settings.label_selector}" if settings.label_selector else ""
+    selected += f" of share {settings.shard}" if settings.shard else ""
     if managed:
         yield told.ok(f"annotated: {len(managed)} of {counted(len(seen), 'pod')} {where}{selected}")
     else:
