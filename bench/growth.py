@@ -2,7 +2,7 @@
 
     python -m bench.growth [--sizes 1000,10000,50000]
 
-Then two more with few and many annotated pods among 10,000, which tell apart what an annotated pod takes and what any other does.
+Then two more, with few and with many annotated pods among 10,000: they tell apart what an annotated pod takes and any other.
 Prints a table, and writes bench/growth.json and the picture docs/images/growth.svg.
 """
 
