@@ -74,7 +74,7 @@ def test_a_plan_of_all_pods_is_not_shown_as_that_of_a_share(control_plane: Contr
         plan, checked = cli_runs.run("plan", *flags), cli_runs.run("check", *flags, "-o", "json")
     assert plan.status == 3
     assert "ShardedListAndWatch" in plan.err
-    assert any("ShardedListAndWatch" in found for found in checked.findings("error"))
+    assert any("ShardedListAndWatch" in found for found in checked.findings("ERROR"))
 
 
 def tracked(run: Operator) -> int:
