@@ -56,7 +56,7 @@ def documented_values(source: str) -> list[Value]:
     return values
 
 
-def _at(tree: Any, path: list[str]) -> object:  # noqa: ANN401
+def _at(tree: Any, path: list[str]) -> object:  # noqa: ANN401 - YAML
     for name in path:
         tree = tree[name]
     return tree

@@ -285,7 +285,7 @@ class Handler(BaseHTTPRequestHandler):
             "crash": lambda: self._crash(int(query.get("code", "1"))),
         }
         for probe in ("ready", "live", "started"):
-            controls[probe] = lambda probe=probe: setattr(self.state, probe, _true(query.get("value", "true")))  # type: ignore[misc]
+            controls[probe] = lambda probe=probe: setattr(self.state, probe, _true(query.get("value", "true")))  # type: ignore[misc]  # a default binds it
         return controls.get(name)
 
     def _crash(self, code: int) -> None:

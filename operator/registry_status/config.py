@@ -211,10 +211,10 @@ def _count(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
-def setting(parse: Callable[[str], Any], default: object, text: str, *, group: str, metavar: str = "") -> Any:  # noqa: ANN401
+def setting(parse: Callable[[str], Any], default: object, text: str, *, group: str, metavar: str = "") -> Any:  # noqa: ANN401 - as `field`
     """Describe one setting: how its text is read, its default, and what `--help` says of it."""
     metadata = {"parse": parse, "help": text, "group": group, "metavar": metavar}
-    return dataclasses.field(default=default, metadata=metadata)  # type: ignore[call-overload, unused-ignore]
+    return dataclasses.field(default=default, metadata=metadata)  # type: ignore[call-overload, unused-ignore]  # any default
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -448,7 +448,7 @@ def read_settings(arguments: argparse.Namespace, environment: Mapping[str, str])
         except ValueError as error:
             problems.append(f"{source}: {error}")
     problems += _unknown_variables(environment)
-    settings = Settings(**values)  # type: ignore[arg-type]
+    settings = Settings(**values)  # type: ignore[arg-type]  # each was parsed by its own field
     problems = problems or _contradictions(settings)
     if problems:
         raise SettingsError(problems)

@@ -432,7 +432,7 @@ def test_rolling_through_three_generations_loses_nothing(scene: Scene) -> None:
     with workload.changing(20):
         for name in ("c", "d", "e"):
             new = scene.start(name)
-            wait_for(lambda new=new: new.ready, 20, f"{name}:\n{tail(new.log)}")  # type: ignore[misc]
+            wait_for(lambda new=new: new.ready, 20, f"{name}:\n{tail(new.log)}")  # type: ignore[misc]  # a default binds it
             old = next((operator for operator in running if operator.leads), running[0])
             running.remove(old)
             old.signal(signal.SIGTERM)

@@ -94,7 +94,7 @@ class Watching:
 
     async def until(self, condition: Any, seconds: float = 20) -> None:
         async with asyncio.timeout(seconds):
-            while not condition():  # noqa: ASYNC110
+            while not condition():  # noqa: ASYNC110 - what it waits for tells nobody
                 await asyncio.sleep(0.01)
 
 

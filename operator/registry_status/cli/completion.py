@@ -63,9 +63,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _commands(parser: argparse.ArgumentParser, texts: Mapping[str, str]) -> Iterator[Words]:
     """Read the parsers; argparse has no public way to do so."""
-    (subparsers,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))  # noqa: SLF001 - see above
+    (subparsers,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))  # noqa: SLF001 - no public way
     for name, subparser in subparsers.choices.items():
-        actions: Sequence[argparse.Action] = subparser._actions  # noqa: SLF001 - see above
+        actions: Sequence[argparse.Action] = subparser._actions  # noqa: SLF001 - no public way
         values = tuple(str(choice) for action in actions if not action.option_strings for choice in action.choices or ())
         yield Words(name, texts[name], tuple(_flag(action) for action in actions if action.option_strings), values)
 

@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Show the demo, and say how it went."""
     from registry_status.app import run_operator  # noqa: PLC0415 - help should not wait for the operator's imports
-    from registry_status.report import logs  # noqa: PLC0415 - the same
+    from registry_status.report import logs  # noqa: PLC0415 - nor for the logs'
 
     logs.configure(LogFormat.PLAIN, LogLevel(arguments.log_level))
     return show(run_operator, Console(), speed=arguments.speed)

@@ -43,8 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
         print("\n".join(f"registry-status: {problem}" for problem in error.problems), file=sys.stderr)
         return 2
     from registry_status import app  # noqa: PLC0415 - wrong settings are told without the wait for the imports
-    from registry_status.eventloop import EventLoop  # noqa: PLC0415 - the same
-    from registry_status.report import logs  # noqa: PLC0415 - the same
+    from registry_status.eventloop import EventLoop  # noqa: PLC0415 - nor for uvloop
+    from registry_status.report import logs  # noqa: PLC0415 - nor for the logs'
 
     logs.configure(settings.log_format, settings.log_level, dry_run=settings.dry_run)
     try:

@@ -29,13 +29,13 @@ def plugin(where: str, settings: object, tls: Tls) -> Fetched:
     """Run an exec plugin whenever what it said last has expired."""
     where = f"{where}: exec plugin"
     try:
-        program = ExecProvider(ConfigNode("exec", settings))  # type: ignore[no-untyped-call]
+        program = ExecProvider(ConfigNode("exec", settings))  # type: ignore[no-untyped-call]  # a library without annotations
     except (ConfigException, TypeError, KeyError, AttributeError) as error:
         raise AccessError(f"{where}: {str(error) or 'is not described as it must be'}") from None
 
     async def fetch() -> tuple[str | None, float]:
         try:
-            status = await asyncio.wait_for(program.run(), PATIENCE)  # type: ignore[no-untyped-call]
+            status = await asyncio.wait_for(program.run(), PATIENCE)  # type: ignore[no-untyped-call]  # a library without annotations
         except TimeoutError:
             raise AccessError(f"{where}: gave no answer within {PATIENCE:g} s") from None
         except (ConfigException, OSError, TypeError, ValueError) as error:
@@ -83,8 +83,8 @@ def provider(where: str, folder: Path, user: Mapping[str, object]) -> Fetched:
     async def fetch() -> tuple[str | None, float]:
         configuration = Configuration()
         try:
-            loader = KubeConfigLoader(document, config_base_path=str(folder))  # type: ignore[no-untyped-call]
-            await asyncio.wait_for(loader.load_and_set(configuration), PATIENCE)  # type: ignore[no-untyped-call]
+            loader = KubeConfigLoader(document, config_base_path=str(folder))  # type: ignore[no-untyped-call]  # a library without annotations
+            await asyncio.wait_for(loader.load_and_set(configuration), PATIENCE)  # type: ignore[no-untyped-call]  # a library without annotations
         except TimeoutError:
             raise AccessError(f"{where}: gave no answer within {PATIENCE:g} s") from None
         except (ConfigException, OSError, TypeError, ValueError, KeyError, AttributeError) as error:

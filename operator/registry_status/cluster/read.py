@@ -56,8 +56,7 @@ async def list_pod_uids(
     uids: set[str] = set()
     async for items in pages(api, _pods(namespace), selection=selection, size=page, accept=METADATA_ONLY):
         for item in items:
-            metadata = item.get("metadata")
-            uid = metadata.get("uid") if isinstance(metadata, dict) else None
+            uid = mapping(item.get("metadata")).get("uid")
             if not isinstance(uid, str):
                 raise ApiError(0, "NoUid", "a pod of the list has no uid")
             uids.add(uid)

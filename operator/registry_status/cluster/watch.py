@@ -243,30 +243,30 @@ class Backoffs:
 class NoDiffBase(kopf.DiffBaseStorage):
     """Remembers no last state of a pod: nothing here compares two of them, and pods are never patched."""
 
-    def build(self, **_: Any) -> kopf.BodyEssence:  # noqa: ANN401
+    def build(self, **_: object) -> kopf.BodyEssence:
         """Nothing to compare with later."""
         return cast("kopf.BodyEssence", {})
 
-    def fetch(self, **_: Any) -> None:  # noqa: ANN401
+    def fetch(self, **_: object) -> None:
         """Nothing was stored."""
 
-    def store(self, **_: Any) -> None:  # noqa: ANN401
+    def store(self, **_: object) -> None:
         """Store nothing."""
 
 
 class NoProgress(kopf.ProgressStorage):
     """Remembers no handler's progress: they have none."""
 
-    def fetch(self, **_: Any) -> None:  # noqa: ANN401
+    def fetch(self, **_: object) -> None:
         """Nothing was stored."""
 
-    def store(self, **_: Any) -> None:  # noqa: ANN401
+    def store(self, **_: object) -> None:
         """Store nothing."""
 
-    def purge(self, **_: Any) -> None:  # noqa: ANN401
+    def purge(self, **_: object) -> None:
         """Nothing was stored."""
 
-    def touch(self, **_: Any) -> None:  # noqa: ANN401
+    def touch(self, **_: object) -> None:
         """Touch no pod."""
 
     def clear(self, *, essence: kopf.BodyEssence) -> kopf.BodyEssence:

@@ -326,7 +326,7 @@ class KubernetesEventApi:
             auth_settings=["BearerToken"],
         )
         response = await self._client.call_api(*request, _request_timeout=REQUEST_TIMEOUT)
-        data: bytes = await response.read()  # type: ignore[no-untyped-call]
+        data: bytes = await response.read()  # type: ignore[no-untyped-call]  # a library without annotations
         return response.status, response.headers, data
 
 

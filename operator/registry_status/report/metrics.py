@@ -185,7 +185,7 @@ class Metrics:
     def render(self, accept: str = "") -> Rendered:
         """All metrics: OpenMetrics 1.0 for those who accept it, else the text format 0.0.4 that everybody reads."""
         if "application/openmetrics-text" in accept:
-            body: bytes = openmetrics.generate_latest(self.registry)  # type: ignore[no-untyped-call]
+            body: bytes = openmetrics.generate_latest(self.registry)  # type: ignore[no-untyped-call]  # a library without annotations
             return Rendered(body, openmetrics.CONTENT_TYPE_LATEST)
         return Rendered(generate_latest(_WithoutCreated(self.registry)), CONTENT_TYPE_PLAIN_0_0_4)
 

@@ -8,8 +8,10 @@ from difflib import get_close_matches
 from typing import TypeVar
 
 from registry_status.cli.checks.finding import LISTED, Area, Finding, Findings, counted, listed
+from registry_status.cli.checks.workloads import bears
 from registry_status.cli.judging import Candidates, Judged, State, judge
 from registry_status.cli.reading import Place, RawPod, Register
+from registry_status.cluster.api import mapping
 from registry_status.config import NotReady, Settings
 from registry_status.model import Desired, InstanceStatus, PodRef, Reason
 from registry_status.pods.annotations import KEYS, Asked, read
@@ -54,27 +56,20 @@ def see(pod: RawPod, settings: Settings) -> Seen:
     asked = read(observe(pod), settings)
     insists = asked.not_ready if isinstance(asked, Asked) and f"{settings.prefix}not-ready-status" in _metadata(pod) else None
     unmanaged = found.reason is Reason.NOT_MANAGED
-    bare = desired(_annotated(pod, settings), settings) if unmanaged and not _bears(pod, settings) else None
+    bare = desired(_annotated(pod, settings), settings) if unmanaged and not bears(pod, settings) else None
     return Seen(found, insists, tuple(_strangers(pod, settings)), bare)
 
 
 def _annotated(pod: RawPod, settings: Settings) -> RawPod:
     """Return the pod with an annotation that makes it ours."""
-    metadata = pod.get("metadata")
     own = {f"{settings.prefix}service": "any"}
     if settings.operator_class:
         own[f"{settings.prefix}class"] = settings.operator_class
-    return {**pod, "metadata": {**(metadata if isinstance(metadata, dict) else {}), "annotations": own}}
-
-
-def _bears(pod: RawPod, settings: Settings) -> bool:
-    return any(key.startswith(settings.prefix) for key in _metadata(pod))
+    return {**pod, "metadata": {**mapping(pod.get("metadata")), "annotations": own}}
 
 
 def _metadata(pod: RawPod, part: str = "annotations") -> Mapping[str, object]:
-    metadata = pod.get("metadata")
-    found = metadata.get(part) if isinstance(metadata, dict) else None
-    return found if isinstance(found, dict) else {}
+    return mapping(mapping(pod.get("metadata")).get(part))
 
 
 def _strangers(pod: RawPod, settings: Settings) -> Iterator[str]:

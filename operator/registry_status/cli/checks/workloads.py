@@ -39,11 +39,12 @@ async def _misplaced(api: ApiServer, settings: Settings, namespace: str, plural:
     async for items in pages(api, f"/apis/apps/v1{place}/{plural}"):
         for item in items:
             template = mapping(mapping(mapping(item).get("spec")).get("template"))
-            if _bears(item, settings) and not _bears(template, settings):
+            if bears(item, settings) and not bears(template, settings):
                 metadata = mapping(mapping(item).get("metadata"))
                 yield f"{metadata.get('namespace')}/{metadata.get('name')}"
 
 
-def _bears(thing: object, settings: Settings) -> bool:
+def bears(thing: object, settings: Settings) -> bool:
+    """Whether an object, or a template, has an annotation of ours."""
     annotations = mapping(mapping(mapping(thing).get("metadata")).get("annotations"))
     return any(key.startswith(settings.prefix) for key in annotations)
