@@ -237,7 +237,7 @@ class Delivery:
         unknown = any(held is None or held.status is None for held in map(self.instances.get, record.instances))
         if unknown or loop_time() >= record.reread_at:
             return True
-        return not record.instances if self._keeps(record.desired) else record.rematch_due
+        return record.unseen if self._keeps(record.desired) else record.rematch_due
 
     def _keeps(self, desired: Desired) -> bool:
         """Whether the pod keeps what was matched before: while nothing of it runs it may have no IP to match by."""
@@ -245,11 +245,10 @@ class Delivery:
 
     async def _rematch(self, record: PodRecord, desired: Desired, target: Target) -> Refused | None:
         """Match against a listing that is new enough, and claim what fits."""
-        asked, record.reread_at = record.wanted_at, float("inf")
-        listing = await self.directory.listing(target, max(asked, _just_after(record.judged_at)))
+        listing = await self.directory.listing(target, max(record.wanted_at, _just_after(record.judged_at)))
         if record.desired is not desired or self._records.get(record.uid) is not record:
             raise _OvertakenError
-        record.judged_at = listing.asked_at
+        record.judged_at, record.reread_at = listing.asked_at, float("inf")
         if record.instances and self._keeps(desired):
             self._refresh(record, listing)
             self._adopt_late(record, desired, target, listing)
@@ -295,9 +294,7 @@ class Delivery:
                 held.learn(Reading(statuses[key.instance_id], listing.asked_at))
 
     def _adopt_late(self, record: PodRecord, desired: Desired, target: Target, listing: Listing) -> None:
-        """What a pod that has ended registered last may not have been seen while it ran: it is taken, unless it is claimed."""
-        if not desired.ended:
-            return
+        """What a container registered last may not have been seen while it ran: it is taken, unless it is claimed."""
         keys = {one.instance_id: InstanceKey(target.tenant, one.service_id, one.instance_id) for one in listing.instances}
         found = self.match(record, [one for one in listing.instances if self.instances.get(keys[one.instance_id]) is None])
         for one in found.all if isinstance(found, Matched) else ():
@@ -584,9 +581,11 @@ class Delivery:
         return settled and loop_time() - record.gone_since >= GONE_FOR
 
     def _while_gone(self, record: PodRecord) -> float | None:
-        """A gone pod is looked at with the resync for a while: its SDK may have registered late."""
-        elapsed = loop_time() - (record.gone_since if record.gone_since is not None else loop_time())
-        usual = POLL if elapsed < POLL else self._timing.resync_interval
+        """A gone pod is looked at soon, whenever it went, and with the resync for a while: its SDK may have registered late."""
+        gone_since = record.gone_since if record.gone_since is not None else loop_time()
+        elapsed = loop_time() - gone_since
+        soon = elapsed < POLL or record.judged_at < gone_since
+        usual = POLL if soon else self._timing.resync_interval
         delay = min(usual, self._timing.resync_interval, max(GONE_FOR - elapsed, SHORTEST))
         return self._reread(record, self._share(record, delay))
 

@@ -17,6 +17,8 @@ class PodRecord:
     desired: Desired
     life_since: float
     """When the main container's present life was first seen."""
+    stopped_since: float = float("-inf")
+    """When the main container was last seen to run no more."""
     ready_since: float | None = None
     gone_since: float | None = None
     current: InstanceKey | None = None
@@ -64,14 +66,18 @@ class PodRecord:
     @property
     def rematch_due(self) -> bool:
         """Whether the instances must be looked for: none found yet, or the container was restarted since."""
-        if not self.instances:
-            return True
         evidence = self.desired.evidence
-        return (
-            self.current is None
-            or not self.certain
-            or (evidence is not None and evidence.running and self.matched_life != evidence.life)
-        )
+        return not self._is_sure or (evidence is not None and evidence.running and self.matched_life != evidence.life)
+
+    @property
+    def unseen(self) -> bool:
+        """Whether what the container registered before it ended may not have been listed yet."""
+        sure = self._is_sure and self.matched_life == _life(self.desired)
+        return not self.instances or (not sure and self.judged_at < max(self.life_since, self.stopped_since))
+
+    @property
+    def _is_sure(self) -> bool:
+        return self.current is not None and self.certain
 
     def take(self, desired: Desired, now: float) -> bool:
         """Store a newer observation. Returns whether there may be something to do."""
@@ -83,6 +89,8 @@ class PodRecord:
             self.life_since, self.ready_since = now, None
             self.earlier = self.earlier.union(key.instance_id for key in self.instances) if desired.restarted else frozenset()
             changed = True
+        if _runs(before) and not _runs(desired):
+            self.stopped_since = now
         if changed:
             self.attempts, self.has_turn, self.warned_of = 0, False, ""
             self.measured = not self.instances
@@ -117,6 +125,10 @@ def _remembering(before: Desired, desired: Desired) -> Desired:
     if target is not None and target.pending and target.same_place(before.target):
         target = before.target
     return replace(desired, target=target, evidence=replace(desired.evidence, ips=before.evidence.ips))
+
+
+def _runs(desired: Desired) -> bool:
+    return desired.evidence is not None and desired.evidence.running and not desired.ended
 
 
 def _life(desired: Desired) -> Life | None:

@@ -160,8 +160,7 @@ class Resync:
                 continue
             if isinstance(self._delivery.match(record, unclaimed), Matched):
                 self._reporter.drifted(Cause.JOINED)
-                record.matched_life = None
-                record.wanted_at = loop_time()
+                record.wanted_at = record.reread_at = loop_time()
                 self._delivery.wake(uid)
 
     def _forget_repairs(self) -> None:

@@ -1,0 +1,140 @@
+"""What happened while the registry was away is right soon after its return, not only with the next comparison."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from registry_status.model import InstanceStatus
+from registry_status.pods.status import desired
+from registry_status.registry.devserver import Refusal
+from tests.pods import running, terminated
+from tests.properties import PROFILE, TIMEOUT
+from tests.story import FAULTS, Step, Story, StoryPod, internal_errors
+from tests.virtual_time import run_virtual
+from tests.world import World, on_virtual_time
+
+LIMIT = 3.0
+"""Seconds after the outage's end, on top of what the requests take."""
+OUTAGES = ("refused", "cut-off", "no-address")
+OPENING = ("create", "start", "register", "ready")
+LIVES = ("start", "ready", "flip", "restart", "crash", "register", "register", "terminate", "delete", "delete")
+PAUSES = st.sampled_from((0.0, 0.003, 0.1, 0.6, 1.3, 5.0, 35.0))
+CAST = (0, 1, 2, 3, 4, 5)
+"""Three places, each for a pod that tells its uid and for one that does not."""
+
+
+@st.composite
+def outages(draw: st.DrawFn) -> tuple[list[Step], list[Step]]:
+    """Pods in operation, to which something may just have happened; and what happens to them in the outage."""
+    cast = draw(st.lists(st.sampled_from(CAST), min_size=1, max_size=3, unique_by=lambda number: number % 3))
+    opening = [Step(what, number, 0.1) for number in cast for what in OPENING]
+    lives = st.lists(st.builds(Step, st.sampled_from(LIVES), st.sampled_from(cast), PAUSES), max_size=10)
+    return [*opening, Step("wait", then=draw(st.sampled_from((0.0, 1.0, 200.0)))), *draw(lives)], draw(lives)
+
+
+class Outage(Story):
+    """A story that remembers the pods that are gone, and whose instances each pod's are."""
+
+    def __init__(self, delay: float) -> None:
+        super().__init__(delay)
+        self.gone: list[StoryPod] = []
+
+    def delete(self, number: int) -> None:
+        self.gone += self._at(number)
+        super().delete(number)
+
+    def register(self, number: int) -> None:
+        """Once in each life: who registers anew in the midst of one is found by the comparison."""
+        if any(one.registered is None for one in self._at(number)):
+            super().register(number)
+
+    def wrong(self) -> list[str]:
+        """Every instance whose status is not what its pod calls for, those of gone pods and of earlier lives among them."""
+        found = {instance: self._found(owner, instance) for instance, owner in self.owners.items()}
+        return [
+            f"{name} is {found[name]}, but its pod calls for {status}"
+            for name, owner in self.owners.items()
+            for status in self._expected(owner, name)
+            if found[name] not in (None, status)
+        ]
+
+    def _expected(self, owner: StoryPod, instance: str) -> Iterator[InstanceStatus | None]:
+        """Leftovers beside no current instance are left alone while the pod is Ready: the lease will tell."""
+        status = desired(owner.raw(), self.world.settings, deleted=owner in self.gone).status
+        if status is not InstanceStatus.UP:
+            yield status
+        elif owner.registered is not None:
+            yield status if owner.registered[1] == instance else InstanceStatus.DOWN
+
+    def _found(self, owner: StoryPod, instance: str) -> str | None:
+        try:
+            return self.world.status(instance, owner.service)
+        except Refusal:
+            return None  # expired
+
+
+async def _play(before: list[Step], during: list[Step], fault: str, delay: float) -> list[str]:
+    story = Outage(delay)
+    await story.tell(before)
+    story.fail(list(FAULTS).index(fault))
+    await story.tell(during)
+    story.recover(0)
+    await asyncio.sleep(LIMIT + 20 * delay)
+    return [*story.wrong(), *story.wrongs]
+
+
+@pytest.mark.timeout(TIMEOUT)
+@PROFILE
+@given(steps=outages(), fault=st.sampled_from(OUTAGES), delay=st.sampled_from((0.005, 0.1)))
+def test_all_that_happened_in_an_outage_is_right_within_three_seconds_after_it(
+    steps: tuple[list[Step], list[Step]], fault: str, delay: float
+) -> None:
+    with internal_errors() as errors:
+        assert run_virtual(_play(*steps, fault, delay)) == []
+    assert errors == []
+
+
+@on_virtual_time
+async def test_a_look_for_late_registrations_that_an_outage_foiled_is_made_up_for_when_it_ends() -> None:
+    world = World()
+    world.register()
+    world.see()
+    await world.pass_time(100)
+    world.see(deleting=True, deleted=True)
+    await world.pass_time(0.5)
+    world.registry.failure = FAULTS["refused"]
+    late = world.register()
+    await world.pass_time(10)
+    world.registry.failure = None
+    world.registry.available()
+    await world.pass_time(0.5)
+    assert world.status(late) == "DOWN"
+
+
+@pytest.mark.parametrize("ends", ["crashed", "deleted"])
+@pytest.mark.parametrize("away", [False, True], ids=["registry there", "registry away"])
+@on_virtual_time
+async def test_what_a_container_registered_right_before_its_end_is_put_right_at_once(ends: str, away: bool) -> None:
+    world = World()
+    world.register()
+    world.see()
+    await world.pass_time(100)
+    world.see(statuses=[running(100, restarts=1)], ready="False", ready_since=99)
+    await world.pass_time(0.1)
+    world.registry.failure = FAULTS["refused"] if away else None
+    last = world.register()
+    world.see(
+        statuses=[terminated(101, restarts=1)],
+        ready="False",
+        ready_since=99,
+        deleting=ends == "deleted",
+        deleted=ends == "deleted",
+    )
+    await world.pass_time(10 if away else 0.1)
+    world.registry.failure = None
+    world.registry.available()
+    await world.pass_time(0.1)
+    assert world.status(last) == "DOWN"
