@@ -62,7 +62,12 @@ async def run_operator(settings: Settings, *, stop: asyncio.Event, ready: asynci
             if settings.dry_run:
                 logger.warning("nothing is written to the registry, no Event is posted and no Lease is taken")
             await run_pod_watch(
-                access=access, settings=settings, registry=rooms.handlers, listener=rooms.feed, tracked=rooms.engine, stop=stop
+                access=access,
+                settings=settings,
+                registry=rooms.handlers,
+                listener=rooms.feed,
+                tracked=rooms.engine.tracked,
+                stop=stop,
             )
             logger.info("stopping: delivering what is queued")
             if rooms.elector is not None:

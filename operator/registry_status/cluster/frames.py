@@ -23,32 +23,29 @@ HEAD_SIZE = 1024
 class WatchFrames(WatchStream):
     """A watch stream of protobuf, one event a frame."""
 
-    def feed(self, data: bytes, now: float) -> bytes:
-        """Take bytes, cut anywhere; return what kopf must see of the frames that they complete, as lines of JSON."""
-        if self.fault is not None:
-            return b""
-        data = b"".join((*self.take_rest(), data))
-        kept, end = self._sift(data, now)
-        return kept + self.keep_rest(data[end:])
-
-    def _sift(self, data: bytes, now: float) -> tuple[bytes, int]:
-        """Judge each whole frame, and tell where they end. Hot: for most frames this is two regex matches and one look-up."""
+    def take(self, data: bytes | bytearray, size: int, now: float) -> tuple[bytes, int]:
+        """Judge each whole frame. Hot: for most frames this is two regex matches and one look-up."""
         kept: list[bytes] = []
-        dropped = b""
-        hit = data.find(self.needle)
+        dropped = slice(0)
+        hit = data.find(self.needle, 0, size)
         end = 0
-        while self.fault is None and (stop := _end(data, end)) <= len(data):
-            begin, end = end + LENGTH, stop
+        while self.fault is None and end + LENGTH <= size:
+            begin = end + LENGTH
+            stop = begin + int.from_bytes(data[end:begin], "big")
+            if stop > size:
+                self.check_length(stop - begin, kept)
+                break
+            end = stop
             if 0 <= hit < begin:
-                hit = data.find(self.needle, begin)
+                hit = data.find(self.needle, begin, size)
             pod = POD.search(data, begin, min(stop, begin + HEAD_SIZE)) if HEAD.match(data, begin, stop) else None
             if pod is None or begin <= hit < stop or not self.filtering or pod["uid"].decode() in self.known:
-                kept.append(self._decode(data[begin:stop]))
-                dropped = b""
+                kept.append(self._decode(bytes(data[begin:stop])))
+                dropped = slice(0)
             else:
-                dropped = data[begin:stop]
-        if self.silent_too_long(now, spoken=any(kept)) and dropped:
-            kept.append(self._speak(dropped))
+                dropped = slice(begin, stop)
+        if self.silent_too_long(now, spoken=any(kept)) and dropped != slice(0):
+            kept.append(self._speak(bytes(data[dropped])))
         return b"".join(kept), end
 
     def _decode(self, frame: bytes) -> bytes:
@@ -70,13 +67,6 @@ class WatchFrames(WatchStream):
         if pod is None:
             return self._decode(frame)
         return bookmark(frame[pod.end() : pod.end() + pod["length"][0]])
-
-
-def _end(data: bytes, start: int) -> int:
-    """Where the frame ends that begins here; beyond the data if its length is not there yet."""
-    if start + LENGTH > len(data):
-        return start + LENGTH
-    return start + LENGTH + int.from_bytes(data[start : start + LENGTH], "big")
 
 
 def _line(kind: str, body: Json) -> bytes:

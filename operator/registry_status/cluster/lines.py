@@ -107,9 +107,9 @@ class Known:
 class WatchStream(ABC):
     """What arrives in one watch stream, and what kopf is given of it.
 
-    `feed` takes bytes as they come and `finish` ends the stream; both return whole lines of JSON for kopf. Once `fault` is set
-    the stream is over, and its last line was `EXPIRED`, on which kopf lists anew. How the bytes are cut into events is the
-    business of a subclass: `WatchLines` for JSON, `frames.WatchFrames` for protobuf.
+    `take` judges events and `finish` ends the stream; both return whole lines of JSON for kopf. Once `fault` is set the stream
+    is over, and its last line was `EXPIRED`, on which kopf lists anew. How the bytes are cut into events is the business of a
+    subclass: `WatchLines` for JSON, `frames.WatchFrames` for protobuf.
     """
 
     BEFORE_PREFIX: ClassVar[bytes] = b""
@@ -126,13 +126,14 @@ class WatchStream(ABC):
         self.needle = self.BEFORE_PREFIX + prefix
         self.known = known
         self.filtering = filtering
-        self._rest: list[bytes] = []
-        self._rest_size = 0
         self._spoke_at = now
 
     @abstractmethod
-    def feed(self, data: bytes, now: float) -> bytes:
-        """Take bytes, cut anywhere; return what kopf must see of the events that they complete."""
+    def take(self, data: bytes | bytearray, size: int, now: float) -> tuple[bytes, int]:
+        """Take the whole events among the first `size` bytes; return what kopf must see of them, and how many bytes they are.
+
+        The bytes that are left are offered again, with what comes next behind them.
+        """
 
     def finish(self) -> bytes:
         """End the stream. An event that lacks its end is dropped: the server sends it again."""
@@ -142,21 +143,10 @@ class WatchStream(ABC):
 
     # What subclasses need.
 
-    def keep_rest(self, data: bytes) -> bytes:
-        """Keep the beginning of an event until its end has come."""
-        if self.fault is not None or not data:
-            return b""
-        self._rest.append(data)
-        self._rest_size += len(data)
-        if self._rest_size > LONGEST_LINE:
-            self.take_rest()
-            return self.fail(WatchFault.MALFORMED, f"an event of more than {LONGEST_LINE} bytes")
-        return b""
-
-    def take_rest(self) -> list[bytes]:
-        """Take what was kept."""
-        rest, self._rest, self._rest_size = self._rest, [], 0
-        return rest
+    def check_length(self, size: int, kept: list[bytes]) -> None:
+        """See to it that an event that is not whole yet can become one."""
+        if size > LONGEST_LINE:
+            kept.append(self.fail(WatchFault.MALFORMED, f"an event of more than {LONGEST_LINE} bytes"))
 
     def passed(self, uid: str, *, deleted: bool) -> None:
         """Note that a pod's event is passed on."""
@@ -222,16 +212,18 @@ class WatchLines(WatchStream):
     """A watch stream of JSON, one event a line."""
 
     BEFORE_PREFIX = b'"'
+    _searched = 0
+    """So many of the bytes that were left hold no end of a line."""
 
-    def feed(self, data: bytes, now: float) -> bytes:
-        """Take bytes, cut anywhere; return the lines among them that kopf must see."""
+    def take(self, data: bytes | bytearray, size: int, now: float) -> tuple[bytes, int]:
+        """Judge each whole line."""
         if self.fault is not None:
-            return b""
-        end = data.rfind(b"\n") + 1
-        if not end:
-            return self.keep_rest(data)
-        kept = self._sift(b"".join((*self.take_rest(), data[:end])), now)
-        return kept + self.keep_rest(data[end:])
+            return b"", size
+        end = data.rfind(b"\n", self._searched, size) + 1
+        self._searched = size - end
+        kept = [self._sift(bytes(data[:end]), now)] if end else []
+        self.check_length(size - end, kept)
+        return b"".join(kept), end
 
     def _sift(self, data: bytes, now: float) -> bytes:
         """Judge each line of the data. Hot: for most lines this is one regex match and one set look-up."""

@@ -36,11 +36,14 @@ from registry_status.cluster.lines import (
     sift_page,
 )
 from registry_status.cluster.protobuf import MalformedError, decode_object
+from registry_status.cluster.tap import Tap, tap
 
 PODS = re.compile(r"/api/v1/(?:namespaces/(?P<namespace>[^/]+)/)?pods$")
 PACE = 0.5
 """Seconds between the starts of two watches (or lists) of the same pods."""
 SLOWEST_PACE = 10.0
+EARLY = 1.0
+"""Seconds by which a watch may end before the time that it was asked for: the server's clock starts a little before ours."""
 SHORT_LIVED = 5.0
 """Seconds. A watch that lived less was no success, whatever ended it."""
 LIST_SILENCE = 60.0
@@ -48,7 +51,12 @@ LIST_SILENCE = 60.0
 BREATH = 0.005
 """Seconds between two reads within a list. Bytes pile up meanwhile: one wake-up for 256 KiB instead of one for each few pods.
 With 10,000 pods on two cores that are the server's too: half the CPU time, and done sooner as the server gets the rest."""
-OK, BAD_REQUEST, FORBIDDEN, NOT_ACCEPTABLE, INVALID, THROTTLED, SERVER_ERROR = 200, 400, 403, 406, 422, 429, 500
+ENOUGH = 64 * 1024
+"""Bytes at once that are worth a wake-up: then there is no need to wait for more."""
+PROGRESS_EVERY = 1.0
+"""Seconds after which it is worth telling once more that bytes arrive."""
+OK, BAD_REQUEST, FORBIDDEN, NOT_ACCEPTABLE, INVALID = 200, 400, 403, 406, 422
+UPGRADE_REQUIRED, THROTTLED, SERVER_ERROR, VERSION_REFUSED = 426, 429, 500, 505
 
 
 class WatchListener(Protocol):
@@ -115,6 +123,8 @@ class PodStreams:
         self.clock = clock
         self.protobuf = filtering
         """Whether to ask for protobuf; without the filter kopf is to see each line as the server has written it."""
+        self.direct = filtering
+        """Whether to take watches right from their connections, for which HTTP/1.0 is asked for."""
         self.lists_in_watches = True
         """Whether the server sends lists within watches, for all that is known."""
         self._without_lists = without_lists
@@ -159,23 +169,35 @@ class Watch:
         self._just_listed = False
         if listing:
             self._begin_list()
-        if self.streams.protobuf:
-            request.headers["Accept"] = frames.ACCEPT
+        self._ask_for_speed(request)
         response = await self.send(request, handler)
+        self._learn(response.status, listing=listing)
         if response.status == OK:
             response.content = cast("aiohttp.StreamReader", SiftedStream(response, self, self._events(response, listing)))
         elif _is_final(response.status):
-            self._begin_anew(response, listing)
+            self._begin_anew(response)
         elif response.content_type == frames.CONTENT_TYPE:
             response.content = cast("aiohttp.StreamReader", Refusal(response.content))
         return response
 
-    def _begin_anew(self, response: aiohttp.ClientResponse, listing: bool) -> None:
-        """Tell kopf of a refusal as of a watch that has to start anew, with what the server does not know left out."""
-        if response.status == NOT_ACCEPTABLE:
+    def _ask_for_speed(self, request: aiohttp.ClientRequest) -> None:
+        if self.streams.protobuf:
+            request.headers["Accept"] = frames.ACCEPT
+        if self.streams.direct:
+            request.update_version(aiohttp.HttpVersion10)
+            request.headers["Connection"] = "close"
+
+    def _learn(self, status: int, *, listing: bool) -> None:
+        """Leave out from now on what the server does not know."""
+        if status in (UPGRADE_REQUIRED, VERSION_REFUSED):
+            self.streams.direct = False
+        elif status == NOT_ACCEPTABLE:
             self.streams.protobuf = False
-        elif listing and response.status in (BAD_REQUEST, INVALID):
+        elif listing and status in (BAD_REQUEST, INVALID):
             self.streams.refuse_lists()
+
+    def _begin_anew(self, response: aiohttp.ClientResponse) -> None:
+        """Tell kopf of a refusal as of a watch that has to start anew."""
         self.ended()
         response.content = cast("aiohttp.StreamReader", RestartedStream(response.content))
         response.status = OK
@@ -287,51 +309,106 @@ class SiftedStream(_Content):
 
     def __init__(self, response: aiohttp.ClientResponse, watch: Watch, lines: WatchStream) -> None:
         super().__init__(response.content)
-        self._transport = response.connection and response.connection.transport
         self._watch = watch
         self._lines = lines
+        self._kept: list[bytes] = []
+        self._rest = bytearray()
+        self._clock = watch.streams.clock
+        self._tell_at = 0.0
+        self._tap: Tap | None = None
+        self._due = watch.streams.clock() + float(response.url.query.get("timeoutSeconds", "0"))
+        if watch.streams.direct:
+            self._tap = tap(response, self._take)
+            self._hurry_for_ours()
 
     async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
         """Yield what kopf is to see, as it comes."""
         self.inner.set_read_chunk_size(size)
         try:
-            while self._lines.fault is None and (data := await self._read()):
-                if kept := self._take(data):
-                    yield kept
+            while await self._more():
+                if self._kept:
+                    yield self._all_kept()
+            self._check_end()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self._watch.suffered(WatchFault.DISCONNECTED, _said(error))
             if not self._lines.in_list:
                 raise
+            if isinstance(error, TimeoutError):
+                self._watch.streams.direct = False  # perhaps a proxy keeps back what it cannot send in chunks
         finally:
             self._watch.ended()
         if last := self._lines.finish():
             self._tell()
             yield last
 
-    async def _read(self) -> bytes:
-        if not self._lines.in_list:
-            return await self.inner.readany()
-        async with asyncio.timeout(LIST_SILENCE):
-            await self._let_pile_up()
-            return await self.inner.readany()
+    async def _more(self) -> bool:
+        """Wait for more; returns False once the stream is over and all that was kept has been yielded."""
+        if self._kept:
+            return True
+        if self._lines.fault is not None:
+            return False
+        async with asyncio.timeout(LIST_SILENCE if self._lines.in_list else None):
+            return await (self._read() if self._tap is None else self._wait(self._tap))
 
-    async def _let_pile_up(self) -> None:
-        if self._transport is not None:
-            self._transport.pause_reading()
-            try:
-                await asyncio.sleep(BREATH)
-            finally:
-                self._transport.resume_reading()
+    async def _read(self) -> bool:
+        if self._lines.in_list:
+            await asyncio.sleep(BREATH)
+        data = await self.inner.readany()
+        self._rest += data
+        taken, _ = self._take(self._rest, len(self._rest))
+        del self._rest[:taken]
+        return bool(data)
 
-    def _take(self, data: bytes) -> bytes:
-        lines, watch = self._lines, self._watch
-        watch.progressed()
+    async def _wait(self, tapped: Tap) -> bool:
+        """Wait for the tap, which calls `_take`."""
+        if not tapped.over:
+            await tapped.news()
+        if self._kept or not tapped.over:
+            return True
+        if error := tapped.error():
+            raise error
+        return False
+
+    def _check_end(self) -> None:
+        """Without chunks a connection that was cut looks like one that was ended, but for its time."""
+        early = self._due - self._watch.streams.clock()
+        if self._lines.fault is None and early > EARLY:
+            raise aiohttp.ClientPayloadError(f"the connection was closed {early:.0f} s before the watch's end")
+
+    def _take(self, data: bytes | bytearray, size: int) -> tuple[int, bool]:
+        """Sift the first `size` bytes; returns how many of them were taken, and whether that was worth a look.
+
+        Hot: most bring nothing for kopf.
+        """
+        lines, now = self._lines, self._clock()
+        if now >= self._tell_at:
+            self._tell_at = now + PROGRESS_EVERY
+            self._watch.progressed()
         was_in_list = lines.in_list
-        kept = lines.feed(data, watch.streams.clock())
-        if was_in_list and not lines.in_list:
-            watch.finish_list(lines.listed)
+        kept, taken = lines.take(data, size, now)
+        if not (kept or was_in_list):
+            return taken, False
+        self._kept.append(kept)
         self._tell()
-        return kept
+        if was_in_list:
+            self._go_on_with_list(size)
+        return taken, True
+
+    def _go_on_with_list(self, size: int) -> None:
+        if not self._lines.in_list:
+            self._watch.finish_list(self._lines.listed)
+            self._hurry_for_ours()
+        elif self._tap is not None and size < ENOUGH:
+            self._tap.rest(BREATH)
+
+    def _hurry_for_ours(self) -> None:
+        """After the list only events that name our annotations matter at once; a tracked pod without any is to be let go."""
+        if self._tap is not None and not self._lines.in_list:
+            self._tap.urgent = self._lines.needle
+
+    def _all_kept(self) -> bytes:
+        kept, self._kept = self._kept, []
+        return b"".join(kept)
 
     def _tell(self) -> None:
         if self._lines.fault is not None:

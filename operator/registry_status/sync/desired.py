@@ -1,7 +1,7 @@
 """What is remembered of each pod between its events: the newest desired status and how far its delivery has come."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, KeysView
 from dataclasses import dataclass, replace
 
 from registry_status.model import Desired, InstanceStatus, Life, OutcomeKind
@@ -141,6 +141,11 @@ class PodRecords:
     def __init__(self) -> None:
         self._records: dict[str, PodRecord] = {}
         self._shared: dict[object, set[str]] = {}
+
+    @property
+    def uids(self) -> KeysView[str]:
+        """The uids of all of them: a view."""
+        return self._records.keys()
 
     def __contains__(self, uid: object) -> bool:
         return uid in self._records

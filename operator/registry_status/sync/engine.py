@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -62,6 +62,11 @@ class Engine:
 
     def __len__(self) -> int:
         return len(self._records)
+
+    @property
+    def tracked(self) -> Container[str]:
+        """The uids of all pods that are tracked: a view, quick to ask."""
+        return self._records.uids
 
     def pods(self) -> Sequence[PodRef]:
         """All pods that are tracked and not gone."""

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
-from aiohttp import web
+from aiohttp import HttpVersion, HttpVersion11, web
 
 from registry_status.cluster.access import Access, Credentials, Fixed
 from registry_status.cluster.lines import LIST_ENDS, WatchFault
@@ -74,7 +74,8 @@ def streams(*pieces: bytes | float, then: str = "hang") -> Act:
 
     async def act(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
-        response.enable_chunked_encoding()
+        if request.version >= HttpVersion11:
+            response.enable_chunked_encoding()
         await response.prepare(request)
         for piece in pieces:
             if isinstance(piece, bytes):
@@ -104,6 +105,7 @@ class FakeApi:
         self.acts: dict[str, deque[Act]] = {}
         self.version: Act = answers({"major": "1", "minor": "36"})
         self.seen: list[tuple[float, str, dict[str, str]]] = []
+        self.watched_with: list[HttpVersion] = []
         self.authorize: Callable[[str | None], bool] = lambda _: True
         self.url = ""
 
@@ -123,6 +125,7 @@ class FakeApi:
         if request.path == "/version":
             return await self.version(request)
         if request.path.endswith("/pods"):
+            self.watched_with.append(request.version)
             namespace = request.path.split("/")[-2] if "/namespaces/" in request.path else ""
             acts = self.acts.get(namespace)
             return await (acts.popleft() if acts else streams(end_of_list()))(request)

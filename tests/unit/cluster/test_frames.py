@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry_status.cluster import protobuf
-from registry_status.cluster.frames import LENGTH, WatchFrames
+from registry_status.cluster.frames import LENGTH
 from registry_status.cluster.lines import (
     BOOKMARK_EVERY,
     EXPIRED,
@@ -20,6 +20,7 @@ from registry_status.cluster.lines import (
     WatchFault,
 )
 from registry_status.cluster.protobuf import MAGIC, MalformedError, decode_event, decode_object
+from tests.unit.cluster.feeding import FedFrames
 
 PREFIX = b"registry-status.io/"
 OURS = {"registry-status.io/service": "orders"}
@@ -88,11 +89,11 @@ def failure(code: int) -> bytes:
     return frame("ERROR", envelope("Status", delimited(2, b"Failure") + delimited(3, b"says") + number(6, code)))
 
 
-def watching(known: Known | None = None, *, listing: bool = False, filtering: bool = True) -> WatchFrames:
-    return WatchFrames(prefix=PREFIX, known=known or Known(), listing=listing, now=0.0, filtering=filtering)
+def watching(known: Known | None = None, *, listing: bool = False, filtering: bool = True) -> FedFrames:
+    return FedFrames(prefix=PREFIX, known=known or Known(), listing=listing, now=0.0, filtering=filtering)
 
 
-def told(stream: WatchFrames, data: bytes, now: float = 0.0) -> list[tuple[str, Any]]:
+def told(stream: FedFrames, data: bytes, now: float = 0.0) -> list[tuple[str, Any]]:
     """Types and names, or the versions of bookmarks."""
     events = [json.loads(line) for line in stream.feed(data, now).splitlines()]
     return [

@@ -18,9 +18,9 @@ from registry_status.cluster.lines import (
     Known,
     MalformedPageError,
     WatchFault,
-    WatchLines,
     sift_page,
 )
+from tests.unit.cluster.feeding import FedLines
 
 PREFIX = b"registry-status.io/"
 OWNER = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "rs", "uid": "owner-1"}
@@ -56,8 +56,8 @@ def end_of_list(version: int = 9) -> bytes:
     )
 
 
-def watching(known: Known | None = None, *, listing: bool = False, filtering: bool = True) -> WatchLines:
-    return WatchLines(prefix=PREFIX, known=known or Known(), listing=listing, now=0.0, filtering=filtering)
+def watching(known: Known | None = None, *, listing: bool = False, filtering: bool = True) -> FedLines:
+    return FedLines(prefix=PREFIX, known=known or Known(), listing=listing, now=0.0, filtering=filtering)
 
 
 def events(kept: bytes) -> list[dict[str, Any]]:

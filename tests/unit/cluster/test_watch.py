@@ -12,6 +12,7 @@ from typing import Any
 
 import kopf
 import pytest
+from aiohttp import HttpVersion10, HttpVersion11
 
 from registry_status.cluster import lines, streams, watch
 from registry_status.cluster.access import AccessError, TokenFile
@@ -41,6 +42,13 @@ from tests.unit.cluster.fake_api import (
 )
 
 pytestmark = pytest.mark.timeout(30)
+
+
+@pytest.fixture(autouse=True, params=["from the connection", "by aiohttp"])
+def _read(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Watches are read in two ways; all of this holds for both."""
+    if request.param == "by aiohttp":
+        monkeypatch.setattr(streams, "tap", lambda *_: None)
 
 
 @pytest.fixture(autouse=True)
@@ -112,7 +120,7 @@ async def test_it_lists_then_follows(api: FakeApi) -> None:
     assert run.events == [(None, "a"), ("MODIFIED", "a"), ("DELETED", "a")]
     assert run.listener.started == [""]
     assert run.listener.finished == [("", frozenset({"uid-a"}))]
-    assert run.listener.progress >= 2
+    assert run.listener.progress >= 1
     assert not run.listener.faults
     assert api.pod_requests()[0]["sendInitialEvents"] == "true"
 
@@ -303,6 +311,25 @@ async def test_a_broken_line_that_looks_whole_ends_kopf_and_it_is_started_again(
     assert run.listener.kinds() == [WatchFault.RESTARTED]
 
 
+@pytest.mark.parametrize("status", [426, 505])
+async def test_a_server_that_does_not_speak_http_1_0_is_not_asked_for_it_again(api: FakeApi, status: int) -> None:
+    api.play(refuses(status), sends(added("a") + end_of_list(), then="end"))
+    async with running(api) as run:
+        await until(lambda: len(api.watched_with) == 3)
+        assert run.names() == ["a"]
+    assert api.watched_with == [HttpVersion10, HttpVersion11, HttpVersion11]
+
+
+async def test_a_list_that_somebody_keeps_back_is_asked_for_without_http_1_0(
+    api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "LIST_SILENCE", 0.2)
+    api.play(sends(added("a")), sends(added("a") + end_of_list()))
+    async with running(api) as run:
+        await until(lambda: run.listener.finished)
+    assert api.watched_with == [HttpVersion10, HttpVersion11]
+
+
 async def test_a_connection_that_breaks_is_resumed_without_a_new_list(api: FakeApi) -> None:
     api.play(sends(added("a") + end_of_list(), line("MODIFIED", pod("a", 17)), then="cut"), sends(added("b", version=18)))
     async with running(api) as run:
@@ -371,7 +398,7 @@ async def test_a_rotated_token_is_read_anew(api: FakeApi, tmp_path: Path) -> Non
         token.write_text("new")
         valid = {"Bearer new"}
         await until(lambda: "b" in run.names())
-    assert not run.listener.faults
+    assert WatchFault.UNAUTHORIZED not in run.listener.kinds()
 
 
 async def test_credentials_that_cannot_be_had_for_a_while_do_not_end_it(api: FakeApi) -> None:

@@ -1,0 +1,140 @@
+"""The body of a watch right from its connection, past aiohttp's HTTP parser and stream reader.
+
+In a busy cluster a watch brings thousands of small chunks a second, nearly all of them of other pods. aiohttp asks for each of
+them to be parsed, buffered and awaited, and for the transport to be resumed: more work than TLS and the sifting together. So
+once aiohttp has read a response's head, another protocol takes over the transport, as asyncio means it to be done, and tells
+aiohttp's only of the end.
+
+It goes for bodies that are nothing but bytes until the connection ends: what a server sends in answer to HTTP/1.0. A chunked
+body has the parser's state in it, and is left to aiohttp.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+
+ENCODED = ("Transfer-Encoding", "Content-Encoding", "Content-Length")
+"""A body with one of these headers is more than bytes until the end."""
+BUFFER = 256 * 1024
+"""Bytes read at once at most, as many as uvloop takes from a socket."""
+BATCH = 128 * 1024
+LATEST = 0.1
+"""Bytes that are not urgent are taken when so many have come, or so many seconds after the first of them at the latest."""
+
+Take = Callable[[bytearray, int], tuple[int, bool]]
+"""Takes what it can of so many bytes of a buffer; returns how many that were, and whether to wake the reader."""
+
+
+class Tap(asyncio.BufferedProtocol):
+    """Hands on what arrives as it arrives, and wakes a reader when that is worth it."""
+
+    def __init__(self, transport: asyncio.Transport, before: ResponseHandler, take: Take) -> None:
+        """`take` is called within the event loop's read of the socket. What it leaves is offered again with what comes next."""
+        self.over = False
+        """Nothing more will come."""
+        self.urgent: bytes | None = None
+        """Only what holds these bytes is handed on at once; None: all is.
+
+        At some hundred events a second each finds the caches cold, and to judge it costs ten times as much as to judge it in
+        a row with others.
+        """
+        self._due: asyncio.TimerHandle | None = None
+        self._transport = transport
+        self._before = before
+        self._take = take
+        self._news = asyncio.Event()
+        self._set_buffer(bytearray(BUFFER))
+        self._filled = 0
+        self._is_cut = False
+        """The end of an event that was handed on is still missing: it may be an urgent one."""
+
+    def _set_buffer(self, buffer: bytearray) -> None:
+        self._buffer = buffer
+        self._view = memoryview(buffer)
+
+    async def news(self) -> None:
+        """Wait until `take` has taken something worth it, or the connection is over."""
+        await self._news.wait()
+        self._news.clear()
+
+    def error(self) -> BaseException | None:
+        """Why the connection is over; None if its server closed it."""
+        error = self._before.exception()
+        return None if isinstance(error, aiohttp.ServerDisconnectedError) else error
+
+    def rest(self, seconds: float) -> None:
+        """Read nothing for so long: bytes pile up, and are one piece then."""
+        self._transport.pause_reading()
+        asyncio.get_running_loop().call_later(seconds, self._resume)
+
+    def _resume(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def begin_with(self, data: bytes) -> None:
+        """Take what was read before."""
+        self._set_buffer(bytearray(data) + bytes(BUFFER))
+        self.buffer_updated(len(data))
+
+    # What the transport calls.
+
+    def get_buffer(self, _: int) -> memoryview:
+        """Where to read to; it grows with an event that does not fit."""
+        if self._filled == len(self._buffer):
+            self._set_buffer(self._buffer + bytes(self._filled))
+        return self._view[self._filled :] if self._filled else self._view
+
+    def buffer_updated(self, count: int) -> None:
+        """So many bytes were read. Hot: in most cases they are one event, which can wait."""
+        start, self._filled = self._filled, self._filled + count
+        if (
+            self.urgent is not None and not self._is_cut and self._filled < BATCH
+            and self._buffer.find(self.urgent, max(0, start - len(self.urgent)), self._filled) < 0
+        ):  # fmt: skip
+            self._due = self._due or asyncio.get_running_loop().call_later(LATEST, self._offer_late)
+        else:
+            self._offer()
+
+    def _offer_late(self) -> None:
+        self._due = None
+        self._offer()
+
+    def _offer(self) -> None:
+        taken, wakes = self._take(self._buffer, self._filled)
+        if taken == self._filled:
+            self._filled = 0
+        elif taken:
+            rest = self._buffer[taken : self._filled]
+            self._filled = len(rest)
+            self._buffer[: len(rest)] = rest
+        self._is_cut = self._filled > 0
+        if wakes:
+            self._news.set()
+
+    def eof_received(self) -> None:
+        """The server sends no more; the transport closes itself."""
+        self._before.eof_received()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The connection is over."""
+        if self._due is not None:
+            self._due.cancel()
+            self._offer_late()
+        self._before.connection_lost(error)
+        self.over = True
+        self._news.set()
+
+
+def tap(response: aiohttp.ClientResponse, take: Take) -> Tap | None:
+    """Take over the body of a response whose head has just been read; None if that is not possible."""
+    connection, content = response.connection, response.content
+    if any(name in response.headers for name in ENCODED) or content.is_eof() or content.exception() is not None:
+        return None
+    if connection is None or connection.transport is None or connection.protocol is None:
+        return None  # over already: aiohttp has all of it
+    made = Tap(connection.transport, connection.protocol, take)
+    made.begin_with(b"".join(iter(content.read_nowait, b"")))
+    connection.transport.set_protocol(made)
+    return made
