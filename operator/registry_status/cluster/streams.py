@@ -42,8 +42,8 @@ PODS = re.compile(r"/api/v1/(?:namespaces/(?P<namespace>[^/]+)/)?pods$")
 PACE = 0.5
 """Seconds between the starts of two watches (or lists) of the same pods."""
 SLOWEST_PACE = 10.0
-EARLY = 1.0
-"""Seconds by which a watch may end before the time that it was asked for: the server's clock starts a little before ours."""
+EARLY = 10.0
+"""Seconds by which a watch may end before its time: the server counts from the request, which may have waited for its turn."""
 SHORT_LIVED = 5.0
 """Seconds. A watch that lived less was no success, whatever ended it."""
 LIST_SILENCE = 60.0
@@ -316,7 +316,7 @@ class SiftedStream(_Content):
         self._clock = watch.streams.clock
         self._tell_at = 0.0
         self._tap: Tap | None = None
-        self._due = watch.streams.clock() + float(response.url.query.get("timeoutSeconds", "0"))
+        self._due = self._clock() + float(response.url.query.get("timeoutSeconds", "0"))
         if watch.streams.direct:
             self._tap = tap(response, self._take)
             self._hurry_for_ours()
@@ -371,7 +371,7 @@ class SiftedStream(_Content):
 
     def _check_end(self) -> None:
         """Without chunks a connection that was cut looks like one that was ended, but for its time."""
-        early = self._due - self._watch.streams.clock()
+        early = self._due - self._clock()
         if self._lines.fault is None and early > EARLY:
             raise aiohttp.ClientPayloadError(f"the connection was closed {early:.0f} s before the watch's end")
 
@@ -388,7 +388,8 @@ class SiftedStream(_Content):
         kept, taken = lines.take(data, size, now)
         if not (kept or was_in_list):
             return taken, False
-        self._kept.append(kept)
+        if kept:
+            self._kept.append(kept)
         self._tell()
         if was_in_list:
             self._go_on_with_list(size)
