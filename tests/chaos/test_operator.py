@@ -152,7 +152,9 @@ def test_an_etcd_that_is_killed_and_restarted(stage: Stage) -> None:
         stage.survive("etcd killed", run, begin, ends=end, limit=RETRY_API + LIMIT)
 
 
-RETRY_API = 10.0
+CONNECT = 5.0
+"""Seconds that an attempt to connect may hang."""
+RETRY_API = 2.5
 """The longest pause in seconds between two tries of a watch: an API server that was away is heard again by then."""
 
 
@@ -188,7 +190,7 @@ def test_a_network_that_has_lost_the_way_to_the_api_server(stage: Stage, tmp_pat
             wire.cut()
             time.sleep(60 if LONG else 6)
 
-        stage.survive("network to the API server cut", run, begin, ends=wire.mend, limit=RETRY_API + LIMIT)
+        stage.survive("network to the API server cut", run, begin, ends=wire.mend, limit=CONNECT + RETRY_API + LIMIT)
     wire.close()
 
 

@@ -36,7 +36,9 @@ STREAMING_LISTS_SINCE = (1, 34)
 PAGE = 500
 LONGEST_WATCH = 600
 """Seconds after which the server ends a watch: connections find their way to new API servers, as client-go's do."""
-FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 10.0
+FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 2.0
+"""Seconds between attempts while the API server is away; two replicas cost it next to nothing, and a watch that is back late
+leaves callers with pods that are gone."""
 HEALTHY_AFTER = 60.0
 """Seconds after which a run of kopf counts as one that worked."""
 
