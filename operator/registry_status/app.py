@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING
 
-import kopf
-
 from registry_status import __version__
 from registry_status.census import keep_counting
 from registry_status.cluster.access import Access, AccessError, api_client, load_access
@@ -25,7 +23,7 @@ from registry_status.cluster.watch import run_pod_watch
 from registry_status.config import Settings, SettingsError
 from registry_status.feed import PodFeed
 from registry_status.model import InstanceStatus
-from registry_status.pods.handlers import register
+from registry_status.pods.handlers import pod_handlers
 from registry_status.registry.connect import registry_client
 from registry_status.registry.dry_run import DryRunRegistry
 from registry_status.report.events import EventRecorder, KubernetesEventApi, MutedEventApi, operator_pod
@@ -64,7 +62,7 @@ async def run_operator(settings: Settings, *, stop: asyncio.Event, ready: asynci
             await run_pod_watch(
                 access=access,
                 settings=settings,
-                registry=rooms.handlers,
+                handlers=pod_handlers,
                 listener=rooms.feed,
                 tracked=rooms.engine.tracked,
                 stop=stop,
@@ -86,7 +84,6 @@ class _Rooms:
     feed: PodFeed
     engine: Engine
     recorder: EventRecorder
-    handlers: kopf.OperatorRegistry
     elector: Elector | None
 
 
@@ -181,8 +178,6 @@ async def _rooms(settings: Settings, access: Access, ready: asyncio.Event | None
         metrics.attach(
             statuses=_Statuses(engine), watch_age=lambda: health.watch_age(monotonic()), tasks=lambda: len(asyncio.all_tasks())
         )
-        handlers = kopf.OperatorRegistry()
-        register(handlers, feed.take)
         counting = keep_counting(
             feed,
             lambda space: list_pod_uids(api, space, selection=settings.selection),
@@ -191,7 +186,7 @@ async def _rooms(settings: Settings, access: Access, ready: asyncio.Event | None
         )
         for background in (recorder.run(), keep_beating(health, metrics.loop_lag), counting):
             stack.push_async_callback(_end, asyncio.create_task(background))
-        yield _Rooms(feed, engine, recorder, handlers, elector)
+        yield _Rooms(feed, engine, recorder, elector)
 
 
 class _EventClient:

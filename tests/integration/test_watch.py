@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import kopf
 import pytest
 
 from registry_status.cluster import frames
@@ -22,7 +21,7 @@ from registry_status.cluster.protobuf import decode_object
 from registry_status.cluster.read import list_pod_uids, list_pods, read_pod
 from registry_status.cluster.watch import run_pod_watch
 from registry_status.config import Settings
-from registry_status.pods.handlers import register
+from registry_status.pods.handlers import pod_handlers
 from registry_status.pods.observation import observe
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.kube import Kube
@@ -103,13 +102,12 @@ async def watching(
     kubeconfig: Path, *namespaces: str, tracked: Collection[str] = (), filtering: bool = True, label_selector: str = ""
 ) -> AsyncIterator[Watching]:
     access = await load_access(kubeconfig, None, {})
-    registry, stop = kopf.OperatorRegistry(), asyncio.Event()
+    stop = asyncio.Event()
     watch = Watching(stop, asyncio.create_task(asyncio.sleep(0)))
-    register(registry, watch.take)
     watch.task = asyncio.create_task(
         run_pod_watch(
             access=access, settings=Settings(namespaces=namespaces, label_selector=label_selector, watch_filter=filtering),
-            registry=registry, listener=watch, tracked=tracked, stop=stop,
+            handlers=pod_handlers, listener=watch, tracked=tracked, stop=stop,
         )
     )  # fmt: skip
     try:
@@ -228,8 +226,7 @@ def test_a_pod_in_protobuf_says_what_it_says_in_json(cluster: Cluster, namespace
         assert ours["type"] == theirs["type"]
         assert observe(ours["object"]) == observe(theirs["object"])
         assert [ours["object"][key] for key in ("kind", "apiVersion")] == ["Pod", "v1"]
-        for name in ("resourceVersion", "labels"):
-            assert ours["object"]["metadata"].get(name) == theirs["object"]["metadata"].get(name)
+        assert ours["object"]["metadata"]["resourceVersion"] == theirs["object"]["metadata"]["resourceVersion"]
     assert binary[-1]["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
     assert stream.listed == {*varied.values(), binary[-2]["object"]["metadata"]["uid"]} | stream.listed
 
@@ -382,6 +379,6 @@ async def test_a_server_that_restarts(fragile: ControlPlane, crash: bool) -> Non
         await watch.until(lambda: WatchFault.DISCONNECTED in [fault for fault, _ in watch.faults])
         fragile.apiserver.start()  # in this thread: it ends with the thread that started it
         await asyncio.to_thread(fragile.wait_ready)
-        Cluster(fragile.kube).patch(namespace, "a", {"metadata": {"labels": {"a": "b"}}})
-        await watch.until(lambda: any("a" in pod["metadata"].get("labels", {}) for _, _, pod in watch.events), 30)
+        Cluster(fragile.kube).patch(namespace, "a", {"metadata": {"annotations": {"a": "b"}}})
+        await watch.until(lambda: any("a" in pod["metadata"]["annotations"] for _, _, pod in watch.events), 30)
     assert WatchFault.RESTARTED not in [fault for fault, _ in watch.faults]

@@ -3,7 +3,7 @@
 import json
 import re
 
-from registry_status.cluster.lines import EXPIRED, WatchFault, WatchStream, bookmark
+from registry_status.cluster.lines import WatchFault, WatchStream
 from registry_status.cluster.protobuf import Json, MalformedError, decode_event
 
 CONTENT_TYPE = "application/vnd.kubernetes.protobuf"
@@ -26,7 +26,8 @@ class WatchFrames(WatchStream):
     def take(self, data: bytes | bytearray, size: int, now: float) -> tuple[bytes, int]:
         """Judge each whole frame. Hot: for most frames this is two regex matches and one look-up."""
         kept: list[bytes] = []
-        dropped = slice(0)
+        dropped: re.Match[bytes] | None = None
+        frame = slice(0)
         hit = data.find(self.needle, 0, size)
         end = 0
         while self.fault is None and end + LENGTH <= size:
@@ -41,32 +42,22 @@ class WatchFrames(WatchStream):
             pod = POD.search(data, begin, min(stop, begin + HEAD_SIZE)) if HEAD.match(data, begin, stop) else None
             if pod is None or begin <= hit < stop or not self.filtering or pod["uid"].decode() in self.known:
                 kept.append(self._decode(bytes(data[begin:stop])))
-                dropped = slice(0)
+                dropped = None
             else:
-                dropped = slice(begin, stop)
-        if self.silent_too_long(now, spoken=any(kept)) and dropped != slice(0):
-            kept.append(self._speak(bytes(data[dropped])))
+                dropped, frame = pod, slice(begin, stop)
+        if dropped is not None and not self.in_list:
+            self.dropped(bytes(data[dropped.end() : dropped.end() + dropped["length"][0]]))
+        if self.silent_too_long(now, spoken=any(kept)) and dropped is not None:
+            kept.append(self._decode(bytes(data[frame])))
         return b"".join(kept), end
 
     def _decode(self, frame: bytes) -> bytes:
-        """Let an event through, in kopf's language."""
+        """Let an event through, in kopf's language where it goes there."""
         try:
             kind, body = decode_event(frame)
         except MalformedError as error:
             return self.fail(WatchFault.MALFORMED, f"a frame that cannot be decoded: {error}")
-        uid = self.judge(kind, body)
-        if uid is None:
-            return EXPIRED if self.fault is not None else b""
-        if uid:
-            self.passed(uid, deleted=kind == "DELETED")
-        return _line(kind, body)
-
-    def _speak(self, frame: bytes) -> bytes:
-        """Tell kopf how far the stream has come. Within the list a bookmark would end it for kopf, so a pod passes."""
-        pod = None if self.in_list else POD.search(frame, 0, HEAD_SIZE)
-        if pod is None:
-            return self._decode(frame)
-        return bookmark(frame[pod.end() : pod.end() + pod["length"][0]])
+        return self.pass_parsed(kind, body, lambda: _line(kind, body))
 
 
 def _line(kind: str, body: Json) -> bytes:

@@ -7,17 +7,20 @@ Go writes an object's fields in the order of its type: kind, apiVersion, metadat
 resourceVersion, and only later labels, annotations, ownerReferences (with other objects' uids) and managedFields. `POD`
 matches that beginning and nothing else, so the uid it finds is the pod's own. Whatever it does not match is parsed.
 
+Once the list is over, what passes is handed over at once, past kopf, whose queues would take it most of a millisecond and as
+much work as all else that a change needs. kopf is told how far the stream has come.
+
 What this must never do is drop a line that matters. To pass one too many is harmless.
 """
 
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Container
+from collections.abc import Callable, Container, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, cast
 
 PLAIN = rb'"(?:[ !#-\[\]-~]+)"'
 """A JSON text of ASCII characters that need no escapes, as every name, uid and version of a pod is."""
@@ -33,8 +36,6 @@ LIST_ENDS = "k8s.io/initial-events-end"
 """The annotation of the bookmark that ends the list within a watch."""
 GONE = 410
 
-BOOKMARK_EVERY = 5.0
-"""Seconds between two bookmarks of ours: what a resumed watch has to repeat at most."""
 SIGN_OF_LIFE_EVERY = 20.0
 """Seconds after which a long list lets a line through that it could have dropped: kopf gives up on a watch silent for 70."""
 LONGEST_LINE = 32 * 1024 * 1024
@@ -76,6 +77,10 @@ class WatchFault(StrEnum):
     """kopf ended unasked and was started anew."""
 
 
+Take = Callable[[str | None, Mapping[str, object]], None]
+"""Takes an event of a pod, as its type (None: an entry of a list) and the pod."""
+
+
 class Known:
     """The pods of one watch whose lines pass whatever they hold: tracked by the operator, or passed before.
 
@@ -86,37 +91,54 @@ class Known:
 
     def __init__(self, tracked: Container[str] = ()) -> None:
         self._tracked = tracked
-        self._passed: set[str] = set()
+        self._passed: dict[str, str] = {}
 
     def __contains__(self, uid: str) -> bool:
         return uid in self._passed or uid in self._tracked
 
-    def add(self, uid: str) -> None:
+    def version(self, uid: str) -> str | None:
+        """Of the newest state of the pod that passed; None if none did, or it was the pod's end."""
+        return self._passed.get(uid)
+
+    def add(self, uid: str, version: str) -> None:
         """Remember a pod whose line passed."""
-        self._passed.add(uid)
+        self._passed[uid] = version
 
     def discard(self, uid: str) -> None:
         """Forget a deleted pod."""
-        self._passed.discard(uid)
+        self._passed.pop(uid, None)
 
     def keep_only(self, uids: AbstractSet[str]) -> None:
         """Forget the pods that a complete list no longer holds."""
-        self._passed &= uids
+        for uid in self._passed.keys() - uids:
+            del self._passed[uid]
 
 
 class WatchStream(ABC):
-    """What arrives in one watch stream, and what kopf is given of it.
+    """What arrives in one watch stream, and what becomes of it.
 
-    `take` judges events and `finish` ends the stream; both return whole lines of JSON for kopf. Once `fault` is set the stream
-    is over, and its last line was `EXPIRED`, on which kopf lists anew. How the bytes are cut into events is the business of a
-    subclass: `WatchLines` for JSON, `frames.WatchFrames` for protobuf.
+    `take` judges events, `bookmark` tells how far they have come and `finish` ends the stream; all return whole lines of JSON
+    for kopf. Once `fault` is set the stream is over, and its last line was `EXPIRED`, on which kopf lists anew. How the bytes
+    are cut into events is the business of a subclass: `WatchLines` for JSON, `frames.WatchFrames` for protobuf.
     """
 
     BEFORE_PREFIX: ClassVar[bytes] = b""
     """What stands before the annotation prefix wherever it begins a key."""
 
-    def __init__(self, *, prefix: bytes, known: Known, listing: bool, now: float, filtering: bool = True) -> None:
-        """`prefix` is the annotation prefix; `listing`: the stream begins with all that exists (`sendInitialEvents`)."""
+    def __init__(
+        self,
+        *,
+        prefix: bytes,
+        known: Known,
+        listing: bool,
+        now: float,
+        filtering: bool = True,
+        hand_over: Take | None = None,
+    ) -> None:
+        """`prefix` is the annotation prefix; `listing`: the stream begins with all that exists (`sendInitialEvents`).
+
+        Without `hand_over` all that passes goes to kopf, also after the list.
+        """
         self.listed: set[str] = set()
         """The pods of the list that were passed on."""
         self.in_list = listing
@@ -126,7 +148,10 @@ class WatchStream(ABC):
         self.needle = self.BEFORE_PREFIX + prefix
         self.known = known
         self.filtering = filtering
+        self._hand_over = hand_over
         self._spoke_at = now
+        self._untold = ""
+        """The version that the stream has come to, if kopf has not been told."""
 
     @abstractmethod
     def take(self, data: bytes | bytearray, size: int, now: float) -> tuple[bytes, int]:
@@ -135,11 +160,16 @@ class WatchStream(ABC):
         The bytes that are left are offered again, with what comes next behind them.
         """
 
+    def bookmark(self) -> bytes:
+        """Tell kopf how far the stream has come, if it does not know: from there it resumes the watch."""
+        version, self._untold = self._untold, ""
+        return _bookmark(version) if version and self.fault is None else b""
+
     def finish(self) -> bytes:
         """End the stream. An event that lacks its end is dropped: the server sends it again."""
         if self.fault is None and self.in_list:
             return self.fail(WatchFault.INITIAL_CUT, "the stream ended within its list")
-        return b""
+        return self.bookmark()
 
     # What subclasses need.
 
@@ -148,25 +178,50 @@ class WatchStream(ABC):
         if size > LONGEST_LINE:
             kept.append(self.fail(WatchFault.MALFORMED, f"an event of more than {LONGEST_LINE} bytes"))
 
-    def passed(self, uid: str, *, deleted: bool) -> None:
+    @property
+    def past_kopf(self) -> Take | None:
+        """Who takes what passes at this point of the stream; None: kopf."""
+        return None if self.in_list else self._hand_over
+
+    def pass_parsed(self, kind: object, body: object, line: Callable[[], bytes]) -> bytes:
+        """Judge an event that was parsed, and send it its way; returns what kopf must see of it, in most cases its `line`."""
+        metadata = self._judge(kind, body)
+        if metadata is None:
+            return EXPIRED if self.fault is not None else b""
+        if kind == "BOOKMARK":
+            self._untold = ""
+            return line()
+        uid, version = str(metadata["uid"]), str(metadata.get("resourceVersion", ""))
+        self.passed(uid, version, deleted=kind == "DELETED")
+        if self.past_kopf is None:
+            return line()
+        self.past_kopf(str(kind), cast("Mapping[str, object]", body))
+        self._untold = version
+        return b""
+
+    def passed(self, uid: str, version: str, *, deleted: bool) -> None:
         """Note that a pod's event is passed on."""
+        self._untold = ""
         if deleted:
             self.known.discard(uid)
             return
-        self.known.add(uid)
+        self.known.add(uid, version)
         if self.in_list:
             self.listed.add(uid)
 
+    def dropped(self, version: bytes) -> None:
+        """Note how far the stream has come with an event that was dropped after the list."""
+        self._untold = version.decode()
+
     def silent_too_long(self, now: float, *, spoken: bool) -> bool:
-        """Whether kopf has to be told that the stream lives although there was nothing for it."""
-        limit = SIGN_OF_LIFE_EVERY if self.in_list else BOOKMARK_EVERY
-        due = not spoken and now - self._spoke_at >= limit
+        """Whether kopf has to be told that a list goes on although there was nothing for it."""
+        due = self.in_list and not spoken and now - self._spoke_at >= SIGN_OF_LIFE_EVERY
         if spoken or due:
             self._spoke_at = now
         return due
 
-    def judge(self, kind: object, body: object) -> str | None:
-        """Judge an event that was parsed: the uid if it is a pod's, and empty for a bookmark that is to be passed on.
+    def _judge(self, kind: object, body: object) -> Mapping[str, object] | None:
+        """Judge an event that was parsed: its metadata if it is a pod's, or a bookmark that is to be passed on.
 
         None: it is to be dropped, or `fault` is set.
         """
@@ -183,12 +238,12 @@ class WatchStream(ABC):
             self.fail(WatchFault.MALFORMED, "an object without metadata")
             return None
         if kind == "BOOKMARK":
-            return "" if self._passes_bookmark(metadata) else None
+            return metadata if self._passes_bookmark(metadata) else None
         if kind not in ("ADDED", "MODIFIED", "DELETED"):
             return None
         uid = metadata.get("uid")
         if isinstance(uid, str) and uid:
-            return uid
+            return metadata
         self.fail(WatchFault.MALFORMED, "a pod without a uid")
         return None
 
@@ -239,50 +294,41 @@ class WatchLines(WatchStream):
             if pod is None:
                 kept.append(self._unusual(data[start:stop]))
             elif start <= hit < stop or not self.filtering or pod["uid"].decode() in self.known:
-                kept.append(self._pass(data[start:stop], pod["uid"].decode(), deleted=pod["type"] == b"DELETED"))
+                kept.append(self._pass(data[start:stop], pod))
                 dropped = None
             else:
                 dropped = pod
             start = stop
+        if dropped is not None and not self.in_list:
+            self.dropped(dropped["version"])
         if self.silent_too_long(now, spoken=any(kept)) and dropped is not None:
-            kept.append(self._speak(dropped))
+            kept.append(self._pass(data[dropped.start() : data.index(b"\n", dropped.start()) + 1], dropped))
         return b"".join(kept)
 
-    def _pass(self, line: bytes, uid: str, *, deleted: bool) -> bytes:
+    def _pass(self, line: bytes, pod: re.Match[bytes]) -> bytes:
         """Let a pod's line through, if it is JSON: kopf would not survive it otherwise.
 
         kopf is about to parse it anyway, so what looks whole is believed. A line that is broken all the same costs a restart of
         kopf, which `watch` sees to.
         """
-        if not _looks_whole(line) and _parse(line) is None:
-            return self.fail(WatchFault.MALFORMED, "a line that is no JSON")
-        self.passed(uid, deleted=deleted)
+        if self.past_kopf is not None or not _looks_whole(line):
+            return self._unusual(line)
+        self.passed(pod["uid"].decode(), pod["version"].decode(), deleted=pod["type"] == b"DELETED")
         return line
 
-    def _speak(self, dropped: re.Match[bytes]) -> bytes:
-        """Tell kopf how far the stream has come. Within the list a bookmark would end it for kopf, so a pod's line passes."""
-        if not self.in_list:
-            return bookmark(dropped["version"])
-        line = dropped.string[dropped.start() : dropped.string.index(b"\n", dropped.start()) + 1]
-        return self._pass(line, dropped["uid"].decode(), deleted=False)
-
     def _unusual(self, line: bytes) -> bytes:
-        """Judge what is no pod as Go writes it: a bookmark, an error, another server's JSON, or no JSON at all."""
+        """Judge what has to be parsed: a bookmark, an error, another server's JSON, or no JSON at all."""
         event = _parse(line)
         if event is None:
             return b"" if line.isspace() else self.fail(WatchFault.MALFORMED, "a line that is no JSON")
-        kind = event.get("type")
-        uid = self.judge(kind, event.get("object"))
-        if uid is None:
-            return EXPIRED if self.fault is not None else b""
-        return self._pass(line, uid, deleted=kind == "DELETED") if uid else line
+        return self.pass_parsed(event.get("type"), event.get("object"), lambda: line)
 
 
-def bookmark(version: bytes) -> bytes:
+def _bookmark(version: str) -> bytes:
     """Make a bookmark like the server's own."""
-    return (
-        b'{"type":"BOOKMARK","object":{"kind":"Pod","apiVersion":"v1","metadata":{"resourceVersion":"%s"}}}\n' % version
-    )  # fmt: skip
+    metadata = {"resourceVersion": version}
+    event = {"type": "BOOKMARK", "object": {"kind": "Pod", "apiVersion": "v1", "metadata": metadata}}
+    return json.dumps(event, separators=(",", ":")).encode() + b"\n"
 
 
 class MalformedPageError(ValueError):
@@ -294,7 +340,8 @@ class Page:
     """One page of a list, as kopf is given it."""
 
     body: bytes
-    uids: frozenset[str]
+    versions: Mapping[str, str]
+    """Its pods' uids, and their versions."""
     last: bool
 
 
@@ -342,18 +389,18 @@ def _page(body: bytes) -> Page | None:
     listed = [] if items is None else items
     if not isinstance(metadata, dict) or not isinstance(listed, list):
         return None
-    uids = [_uid(item) for item in listed]
-    if not all(uids) or not isinstance(metadata.get("resourceVersion"), str):
+    versions = dict(map(_uid_and_version, listed))
+    if "" in versions or not isinstance(metadata.get("resourceVersion"), str):
         return None
     if items is None:
         body = json.dumps({**parsed, "items": []}).encode()
-    return Page(body, frozenset(uids), last=not metadata.get("continue"))
+    return Page(body, versions, last=not metadata.get("continue"))
 
 
-def _uid(item: object) -> str:
+def _uid_and_version(item: object) -> tuple[str, str]:
     metadata = item.get("metadata") if isinstance(item, dict) else None
     uid = metadata.get("uid") if isinstance(metadata, dict) else None
-    return uid if isinstance(uid, str) else ""
+    return (uid, str(metadata.get("resourceVersion", ""))) if isinstance(metadata, dict) and isinstance(uid, str) else ("", "")
 
 
 def _looks_whole(line: bytes) -> bool:

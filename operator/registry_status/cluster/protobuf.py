@@ -58,7 +58,11 @@ def _decode(data: bytes, position: int, end: int, message: Message) -> Json:
     while position < end:
         tag, position = _varint(data, position) if data[position] > 0x7F else (data[position], position + 1)
         wire = tag & 7
-        begin, position = _span(data, position, wire)
+        if wire == DELIMITED and data[position] <= 0x7F:  # nearly all, so not by a call of `_span`
+            begin = position + 1
+            position = begin + data[position]
+        else:
+            begin, position = _span(data, position, wire)
         if position > end:
             raise MalformedError("a message that is cut off")
         field = message.get(tag >> 3)
@@ -80,9 +84,6 @@ def _decode(data: bytes, position: int, end: int, message: Message) -> Json:
 def _span(data: bytes, position: int, wire: int) -> tuple[int, int]:
     """Where a value begins and ends. Raises `MalformedError`."""
     if wire == DELIMITED:
-        length = data[position]
-        if length <= 0x7F:
-            return position + 1, position + 1 + length
         length, begin = _varint(data, position)
         return begin, begin + length
     if wire == VARINT:
@@ -166,7 +167,6 @@ META: Message = {
     8: Field("creationTimestamp", _time),
     9: Field("deletionTimestamp", _time),
     10: _integer("deletionGracePeriodSeconds"),
-    11: Field("labels", _entry, Many.MAP),
     12: Field("annotations", _entry, Many.MAP),
 }
 CONTAINER: Message = {

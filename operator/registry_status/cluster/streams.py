@@ -3,7 +3,7 @@
 kopf's own reading of the Kubernetes API is right for a cluster that behaves. What it gets wrong for us is put right in the HTTP
 session that it is given, so that kopf itself stays as it is:
 
-- it parses every line: `lines` drops those of no interest first;
+- it parses every line: `lines` drops those of no interest first, and hands over past kopf what changes after the list;
 - it goes on from the last object when the connection breaks within the initial list, and so misses the rest: an unfinished
   list ends with a 410, on which kopf lists again;
 - it ends on every other error within a stream, on 401 and on most 4xx: they all become a 410, a patient repetition, or another
@@ -14,9 +14,10 @@ session that it is given, so that kopf itself stays as it is:
 
 import asyncio
 import json
+import logging
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Container
+from collections.abc import AsyncIterator, Callable, Container, Mapping
 from typing import Protocol, cast
 
 import aiohttp
@@ -38,6 +39,7 @@ from registry_status.cluster.lines import (
 from registry_status.cluster.protobuf import MalformedError, decode_object
 from registry_status.cluster.tap import Tap, tap
 
+logger = logging.getLogger(__name__)
 PODS = re.compile(r"/api/v1/(?:namespaces/(?P<namespace>[^/]+)/)?pods$")
 PACE = 0.5
 """Seconds between the starts of two watches (or lists) of the same pods."""
@@ -53,6 +55,8 @@ BREATH = 0.005
 With 10,000 pods on two cores that are the server's too: half the CPU time, and done sooner as the server gets the rest."""
 ENOUGH = 64 * 1024
 """Bytes at once that are worth a wake-up: then there is no need to wait for more."""
+BOOKMARK_EVERY = 5.0
+"""Seconds after which kopf, having heard nothing, is told how far the stream has come: it gives up on one silent for 70."""
 PROGRESS_EVERY = 1.0
 """Seconds after which it is worth telling once more that bytes arrive."""
 OK, BAD_REQUEST, FORBIDDEN, NOT_ACCEPTABLE, INVALID = 200, 400, 403, 406, 422
@@ -60,7 +64,10 @@ UPGRADE_REQUIRED, THROTTLED, SERVER_ERROR, VERSION_REFUSED = 426, 429, 500, 505
 
 
 class WatchListener(Protocol):
-    """Who wants to know how the watches do. `namespace` is empty for a watch of the whole cluster."""
+    """Who takes pods, and wants to know how the watches do. `namespace` is empty for a watch of the whole cluster."""
+
+    def take(self, kind: str | None, pod: Mapping[str, object]) -> None:
+        """One event of one pod, of no older state than those before; `kind` None: an entry of a list. Must not wait."""
 
     def listing_started(self, namespace: str) -> None:
         """All pods of the watch are about to be listed."""
@@ -134,12 +141,35 @@ class PodStreams:
         """Send a request of kopf's; what it answers about pods is sifted."""
         found = PODS.search(request.url.path)
         namespace = (found and found["namespace"]) or ""
-        watch = self._watches.setdefault(namespace, Watch(namespace, self))
+        watch = self.watch(namespace)
         if found is None:
             return await watch.send(request, handler)
         if request.url.query.get("watch") == "true":
             return await watch.stream(request, handler)
         return await watch.page(request, handler)
+
+    def watch(self, namespace: str) -> "Watch":
+        """The watch of a namespace; empty for the whole cluster."""
+        return self._watches.setdefault(namespace, Watch(namespace, self))
+
+    def come_through(self, kind: str | None, pod: Mapping[str, object]) -> None:
+        """Take what comes out of kopf's queues, unless a newer event of the pod was read meanwhile and went past them."""
+        if not self.filtering:
+            self.listener.take(kind, pod)
+            return
+        metadata = cast("Mapping[str, object]", pod.get("metadata", {}))
+        uid, version = str(metadata.get("uid")), str(metadata.get("resourceVersion", ""))
+        newest = [watch.known.version(uid) for watch in self._watches.values()]
+        if version in newest or (kind == "DELETED" and not any(newest)):
+            self.listener.take(kind, pod)
+
+    def hand_over(self, kind: str | None, pod: Mapping[str, object]) -> None:
+        """Take an event past kopf. As in a handler of kopf's, an error of ours must not end the watch."""
+        try:
+            self.listener.take(kind, pod)
+        except Exception:
+            name = cast("Mapping[str, object]", pod["metadata"]).get("name")
+            logger.exception("internal error while taking an event of pod %s", name)
 
     def refuse_lists(self) -> None:
         """Note that the server does not send lists within watches: an API server whose feature gate WatchList is off."""
@@ -252,7 +282,10 @@ class Watch:
         """Read what the server has chosen to send."""
         streams = self.streams
         kind = WatchFrames if response.content_type == frames.CONTENT_TYPE else WatchLines
-        return kind(prefix=streams.prefix, known=self.known, listing=listing, now=streams.clock(), filtering=streams.filtering)
+        return kind(
+            prefix=streams.prefix, known=self.known, listing=listing, now=streams.clock(), filtering=streams.filtering,
+            hand_over=streams.hand_over if streams.filtering else None,
+        )  # fmt: skip
 
     def sift_page(self, body: bytes) -> bytes:
         """Take a page of the list."""
@@ -264,9 +297,9 @@ class Watch:
             self.suffered(WatchFault.MALFORMED, str(error))
             self.ended()
             raise aiohttp.ClientPayloadError(str(error)) from None
-        self._listed |= page.uids
-        for uid in page.uids:
-            self.known.add(uid)
+        self._listed |= page.versions.keys()
+        for uid, version in page.versions.items():
+            self.known.add(uid, version)
         if page.last:
             self.known.keep_only(self._listed)
             self._just_listed = True
@@ -324,6 +357,7 @@ class SiftedStream(_Content):
     async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
         """Yield what kopf is to see, as it comes."""
         self.inner.set_read_chunk_size(size)
+        broken: Exception | None = None
         try:
             while await self._more():
                 if self._kept:
@@ -331,15 +365,16 @@ class SiftedStream(_Content):
             self._check_end()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self._watch.suffered(WatchFault.DISCONNECTED, _said(error))
-            if not self._lines.in_list:
-                raise
-            if isinstance(error, TimeoutError):
+            if self._lines.in_list and isinstance(error, TimeoutError):
                 self._watch.streams.direct = False  # perhaps a proxy keeps back what it cannot send in chunks
+            broken = None if self._lines.in_list else error
         finally:
             self._watch.ended()
         if last := self._lines.finish():
             self._tell()
             yield last
+        if broken is not None:
+            raise broken
 
     async def _more(self) -> bool:
         """Wait for more; returns False once the stream is over and all that was kept has been yielded."""
@@ -347,8 +382,27 @@ class SiftedStream(_Content):
             return True
         if self._lines.fault is not None:
             return False
-        async with asyncio.timeout(LIST_SILENCE if self._lines.in_list else None):
-            return await (self._read() if self._tap is None else self._wait(self._tap))
+        if self._lines.in_list:
+            async with asyncio.timeout(LIST_SILENCE):
+                return await self._next()
+        try:
+            async with asyncio.timeout(BOOKMARK_EVERY) as limit:
+                return await self._next()
+        except TimeoutError:
+            if not limit.expired():
+                raise
+        if told := self._lines.bookmark():
+            self._kept.append(told)
+        return True
+
+    async def _next(self) -> bool:
+        """Wait for something for kopf, within the list for anything; returns False at the end."""
+        if self._tap is not None:
+            return await self._wait(self._tap)
+        more = await self._read()
+        while more and not (self._kept or self._lines.in_list):
+            more = await self._read()
+        return more
 
     async def _read(self) -> bool:
         if self._lines.in_list:

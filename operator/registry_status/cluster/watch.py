@@ -14,7 +14,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Collection, Container, Coroutine, Iterator
+from collections.abc import Callable, Collection, Container, Coroutine, Iterator
 from contextlib import suppress
 from typing import Any, TypeVar, cast
 
@@ -24,7 +24,7 @@ import kopf
 from registry_status.cluster.access import Access
 from registry_status.cluster.api import ApiError, ApiServer, server_version
 from registry_status.cluster.connection import open_session
-from registry_status.cluster.lines import WatchFault
+from registry_status.cluster.lines import Take, WatchFault
 from registry_status.cluster.read import ShardingError, list_pods
 from registry_status.cluster.streams import PodStreams, WatchListener
 from registry_status.config import Settings
@@ -47,21 +47,23 @@ async def run_pod_watch(
     *,
     access: Access,
     settings: Settings,
-    registry: kopf.OperatorRegistry,
+    handlers: Callable[[Take], kopf.OperatorRegistry],
     listener: WatchListener,
     tracked: Container[str],
     stop: asyncio.Event,
 ) -> None:
-    """Watch pods until `stop` is set: their events go to the registry's handlers, the watch's own state to the listener.
+    """Watch pods until `stop` is set: their events, and the watch's own state, go to the listener.
 
-    Events of uids in `tracked` always pass the byte filter; with the setting `watch_filter` off all events do. SIGINT and
-    SIGTERM set `stop`. Returns soon after `stop`, once the registry's cleanup handlers have run.
+    `handlers` makes kopf's handlers, which give what kopf hands them to the function that they are made with. Events of uids in
+    `tracked` always pass the byte filter; with the setting `watch_filter` off all events do, and all go through kopf. SIGINT
+    and SIGTERM set `stop`. Returns soon after `stop`, once kopf's cleanup handlers have run.
     """
     kopf_settings = build_settings(settings)
     streams = PodStreams(
         prefix=settings.prefix, listener=listener, tracked=tracked, filtering=settings.watch_filter,
         without_lists=lambda: setattr(kopf_settings.watching, "initial_streaming", False),
     )  # fmt: skip
+    registry = handlers(streams.come_through)
     login = Login(access, streams)
     kopf.on.login(registry=registry, id="login", backoff=1)(login.log_in)
     patience = iter(Backoffs())

@@ -10,13 +10,15 @@ import kopf
 Take = Callable[[str | None, Mapping[str, object]], None]
 
 
-def register(registry: kopf.OperatorRegistry, take: Take) -> None:
-    """Register the one handler: each event of a pod goes to `take`, as its type (None: from the list) and the pod.
+def pod_handlers(take: Take) -> kopf.OperatorRegistry:
+    """Make the one handler: each event of a pod goes to `take`, as its type (None: from the list) and the pod.
 
     `take` only notes what it is given and returns at once. It must not raise: kopf would log the error and forget the event.
     """
+    registry = kopf.OperatorRegistry()
 
     async def pod_event(event: kopf.RawEvent, **_: object) -> None:
         take(event["type"], event["object"])
 
     kopf.on.event("", "v1", "pods", registry=registry, id="pod")(pod_event)
+    return registry

@@ -171,10 +171,14 @@ class Listening:
     """Remembers what the watch tells."""
 
     def __init__(self) -> None:
+        self.events: list[tuple[str | None, str]] = []
         self.started: list[str] = []
         self.finished: list[tuple[str, frozenset[str]]] = []
         self.faults: list[tuple[str, WatchFault, str]] = []
         self.progress = 0
+
+    def take(self, kind: str | None, pod: Mapping[str, Any]) -> None:
+        self.events.append((kind, pod["metadata"]["name"]))
 
     def listing_started(self, namespace: str) -> None:
         self.started.append(namespace)

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from registry_status.cluster import protobuf
 from registry_status.cluster.frames import LENGTH
 from registry_status.cluster.lines import (
-    BOOKMARK_EVERY,
     EXPIRED,
     LIST_ENDS,
     LONGEST_LINE,
     SIGN_OF_LIFE_EVERY,
     Known,
+    Take,
     WatchFault,
 )
 from registry_status.cluster.protobuf import MAGIC, MalformedError, decode_event, decode_object
@@ -89,8 +89,15 @@ def failure(code: int) -> bytes:
     return frame("ERROR", envelope("Status", delimited(2, b"Failure") + delimited(3, b"says") + number(6, code)))
 
 
-def watching(known: Known | None = None, *, listing: bool = False, filtering: bool = True) -> FedFrames:
-    return FedFrames(prefix=PREFIX, known=known or Known(), listing=listing, now=0.0, filtering=filtering)
+def watching(
+    known: Known | None = None, *, listing: bool = False, filtering: bool = True, hand_over: Take | None = None
+) -> FedFrames:
+    return FedFrames(prefix=PREFIX, known=known or Known(), listing=listing, now=0.0, filtering=filtering, hand_over=hand_over)
+
+
+def bookmarked(stream: FedFrames) -> str:
+    version: str = json.loads(stream.bookmark())["object"]["metadata"]["resourceVersion"]
+    return version
 
 
 def told(stream: FedFrames, data: bytes, now: float = 0.0) -> list[tuple[str, Any]]:
@@ -180,11 +187,23 @@ def test_a_list_that_is_cut_begins_anew() -> None:
     assert stream.fault is WatchFault.INITIAL_CUT
 
 
-def test_kopf_is_told_now_and_then_how_far_the_stream_has_come() -> None:
+@pytest.mark.parametrize("version", [7, 18, 4_000_000_000])
+def test_a_bookmark_tells_how_far_the_stream_has_come(version: int) -> None:
     stream = watching()
-    assert told(stream, added("b", 2, 7), BOOKMARK_EVERY - 0.1) == []
-    assert told(stream, added("b", 2, 18), BOOKMARK_EVERY) == [("BOOKMARK", "18")]
-    assert told(stream, added("b", 2, 9), BOOKMARK_EVERY + 1) == []
+    assert told(stream, added("b", 2, version - 1) + added("b", 2, version)) == []
+    assert bookmarked(stream) == str(version)
+    assert stream.bookmark() == b""
+
+
+def test_after_the_list_what_passes_goes_past_kopf() -> None:
+    taken: list[tuple[str, Any]] = []
+    stream = watching(listing=True, hand_over=lambda kind, body: taken.append((kind, body)))
+    assert told(stream, added("a", 1, 8, OURS) + end_of_list(9)) == [("ADDED", "a"), ("BOOKMARK", "9")]
+    assert told(stream, added("a", 1, 17, kind="MODIFIED") + added("b", 2, 18) + added("c", 3, 19, OURS)) == []
+    assert [(kind, body["metadata"]["name"], body["metadata"]["resourceVersion"]) for kind, body in taken] == [
+        ("MODIFIED", "a", "17"), ("ADDED", "c", "19"),
+    ]  # fmt: skip
+    assert bookmarked(stream) == "19"
 
 
 def test_within_a_list_the_sign_of_life_is_a_pod() -> None:

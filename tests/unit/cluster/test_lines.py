@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -10,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry_status.cluster.lines import (
-    BOOKMARK_EVERY,
     EXPIRED,
     LIST_ENDS,
     LONGEST_LINE,
     SIGN_OF_LIFE_EVERY,
     Known,
     MalformedPageError,
+    Take,
     WatchFault,
     sift_page,
 )
@@ -56,8 +57,14 @@ def end_of_list(version: int = 9) -> bytes:
     )
 
 
-def watching(known: Known | None = None, *, listing: bool = False, filtering: bool = True) -> FedLines:
-    return FedLines(prefix=PREFIX, known=known or Known(), listing=listing, now=0.0, filtering=filtering)
+def watching(
+    known: Known | None = None, *, listing: bool = False, filtering: bool = True, hand_over: Take | None = None
+) -> FedLines:
+    return FedLines(prefix=PREFIX, known=known or Known(), listing=listing, now=0.0, filtering=filtering, hand_over=hand_over)
+
+
+def name_of(body: Mapping[str, Any]) -> str:
+    return str(body["metadata"]["name"])
 
 
 def events(kept: bytes) -> list[dict[str, Any]]:
@@ -236,22 +243,39 @@ def test_a_long_list_of_strangers_shows_a_sign_of_life() -> None:
 # --- bookmarks -------------------------------------------------------------------------------------
 
 
-def test_after_the_list_a_bookmark_tells_how_far_dropped_lines_have_come() -> None:
+def test_after_the_list_a_bookmark_tells_once_how_far_the_stream_has_come() -> None:
     lines = watching()
-    strangers = line("MODIFIED", pod("a", "uid-a", 7)) + line("MODIFIED", pod("b", "uid-b", 8))
-    assert lines.feed(strangers, BOOKMARK_EVERY - 1) == b""
-    (bookmark,) = events(lines.feed(strangers, BOOKMARK_EVERY))
+    lines.feed(line("MODIFIED", pod("a", "uid-a", 7)) + line("MODIFIED", pod("b", "uid-b", 8)), 1.0)
+    (bookmark,) = events(lines.bookmark())
     assert bookmark["type"] == "BOOKMARK"
     assert bookmark["object"]["metadata"] == {"resourceVersion": "8"}
-    assert lines.feed(strangers, 2 * BOOKMARK_EVERY - 1) == b""
-    assert lines.feed(strangers, 2 * BOOKMARK_EVERY) != b""
+    assert lines.bookmark() == b""
+
+
+def test_the_last_thing_a_stream_tells_is_how_far_it_came() -> None:
+    lines = watching()
+    lines.feed(line("MODIFIED", pod("a", "uid-a", 7)), 1.0)
+    (bookmark,) = events(lines.finish())
+    assert bookmark["object"]["metadata"] == {"resourceVersion": "7"}
 
 
 def test_a_line_that_passes_is_as_good_as_a_bookmark() -> None:
     lines = watching()
-    text = line("MODIFIED", ours("a", "uid-a", 7))
-    assert lines.feed(text, BOOKMARK_EVERY) == text
-    assert lines.feed(line("MODIFIED", pod("b", "uid-b", 8)), BOOKMARK_EVERY + 1) == b""
+    lines.feed(line("MODIFIED", pod("b", "uid-b", 7)) + line("MODIFIED", ours("a", "uid-a", 8)), 1.0)
+    assert lines.bookmark() == b""
+
+
+def test_within_the_list_there_is_no_bookmark_of_ours() -> None:
+    lines = watching(listing=True)
+    lines.feed(line("ADDED", pod("b", "uid-b", 7)), 1.0)
+    assert lines.bookmark() == b""
+
+
+def test_a_stream_with_a_fault_tells_nothing_behind_it() -> None:
+    lines = watching()
+    lines.feed(line("MODIFIED", pod("b", "uid-b", 7)), 1.0)
+    assert lines.feed(b"nonsense\n", 1.0) == EXPIRED
+    assert lines.bookmark() + lines.finish() == b""
 
 
 def test_the_servers_own_bookmarks_pass() -> None:
@@ -259,17 +283,57 @@ def test_the_servers_own_bookmarks_pass() -> None:
     assert watching().feed(text, 1.0) == text
 
 
-@given(st.lists(st.tuples(st.booleans(), st.floats(0, 4)), max_size=40))
-def test_versions_never_run_backwards(steps: list[tuple[bool, float]]) -> None:
-    """A bookmark made up must not set kopf back behind what it has seen, nor ahead of what it has not."""
-    lines, now, seen = watching(), 0.0, []
-    for version, (annotated, pause) in enumerate(steps, start=1):
-        now += pause
+@pytest.mark.parametrize("past_kopf", [True, False])
+@given(steps=st.lists(st.tuples(st.booleans(), st.booleans()), max_size=40))
+def test_versions_never_run_backwards(steps: list[tuple[bool, bool]], past_kopf: bool) -> None:
+    """A bookmark made up must not set kopf back behind what was taken, nor ahead of what was not."""
+    taken: list[int] = []
+
+    def take(_: str, body: Mapping[str, Any]) -> None:
+        taken.append(int(body["metadata"]["resourceVersion"]))
+
+    lines, seen = watching(hand_over=take if past_kopf else None), []
+    for version, (annotated, asked) in enumerate(steps, start=1):
         body = ours("a", f"uid-{version}", version) if annotated else pod("a", f"uid-{version}", version)
-        for event in events(lines.feed(line("ADDED", body), now)):
+        for event in events(lines.feed(line("ADDED", body), 1.0) + (lines.bookmark() if asked else b"")):
             seen.append(int(event["object"]["metadata"]["resourceVersion"]))
-            assert seen[-1] <= version
+            assert max(taken, default=0) <= seen[-1] <= version
+        assert not asked or seen[-1] == version
     assert seen == sorted(seen)
+    assert len(taken) == (sum(annotated for annotated, _ in steps) if past_kopf else 0)
+
+
+# --- past kopf -------------------------------------------------------------------------------------
+
+
+def test_after_the_list_what_passes_goes_past_kopf() -> None:
+    taken: list[tuple[str, str]] = []
+    lines = watching(listing=True, hand_over=lambda kind, body: taken.append((kind, name_of(body))))
+    first = line("ADDED", ours("a", "uid-a"))
+    assert lines.feed(first + end_of_list(), 1.0) == first + end_of_list()
+    changes = [("MODIFIED", pod("a", "uid-a", 10)), ("DELETED", ours("a", "uid-a", 11)), ("ADDED", ours("c", "uid-c", 12))]
+    assert lines.feed(b"".join(line(*change) for change in changes), 1.0) == b""
+    assert taken == [("MODIFIED", "a"), ("DELETED", "a"), ("ADDED", "c")]
+
+
+def test_what_goes_past_kopf_counts_as_passed() -> None:
+    known = Known()
+    lines = watching(known, hand_over=lambda *_: None)
+    lines.feed(line("ADDED", ours("a", "uid-a", 7)) + line("ADDED", ours("b", "uid-b", 8)), 1.0)
+    lines.feed(line("DELETED", ours("b", "uid-b", 9)), 1.0)
+    assert (known.version("uid-a"), known.version("uid-b")) == ("7", None)
+
+
+@pytest.mark.parametrize("text", [b'{"type":"BOOKMARK"', b'{"type":"ADDED","object":{"kind":"Pod","apiVersion":"v1"}}'])
+def test_what_is_no_pod_never_goes_past_kopf(text: bytes) -> None:
+    lines = watching(hand_over=lambda *_: pytest.fail("taken"))
+    assert lines.feed(text + b"\n", 1.0) == EXPIRED
+
+
+def test_a_line_that_only_looks_whole_is_a_fault_once_it_would_go_past_kopf() -> None:
+    lines = watching(hand_over=lambda *_: pytest.fail("taken"))
+    assert lines.feed(line("ADDED", ours("a", "uid-a")).replace(b'"spec":', b'"spec"'), 1.0) == EXPIRED
+    assert lines.fault is WatchFault.MALFORMED
 
 
 # --- what goes wrong -------------------------------------------------------------------------------
@@ -342,7 +406,7 @@ def page(*items: dict[str, Any], more: str = "") -> bytes:
 def test_a_page_keeps_annotated_and_known_pods() -> None:
     body = page(ours("a", "uid-a"), pod("b", "uid-b"), pod("c", "uid-c", ownerReferences=[OWNER]), more="token")
     sifted = sift_page(body, prefix=PREFIX, known=Known({"uid-c"}))
-    assert sifted.uids == {"uid-a", "uid-c"}
+    assert sifted.versions.keys() == {"uid-a", "uid-c"}
     assert not sifted.last
     kept = json.loads(sifted.body)
     assert [item["metadata"]["name"] for item in kept["items"]] == ["a", "c"]
@@ -364,7 +428,7 @@ def test_a_page_in_another_form_passes_whole() -> None:
     body = json.dumps(json.loads(page(pod("a", "uid-a"), ours("b", "uid-b"))), indent=2).encode()
     sifted = sift_page(body, prefix=PREFIX, known=Known())
     assert sifted.body == body
-    assert sifted.uids == {"uid-a", "uid-b"}
+    assert sifted.versions.keys() == {"uid-a", "uid-b"}
 
 
 def test_with_filtering_off_a_page_passes_whole() -> None:

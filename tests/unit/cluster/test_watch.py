@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,12 @@ import kopf
 import pytest
 from aiohttp import HttpVersion10, HttpVersion11
 
-from registry_status.cluster import lines, streams, watch
+from registry_status.cluster import streams, watch
 from registry_status.cluster.access import AccessError, TokenFile
-from registry_status.cluster.lines import WatchFault
+from registry_status.cluster.lines import Take, WatchFault
 from registry_status.cluster.watch import Backoffs, build_settings, run_pod_watch
 from registry_status.config import Settings
-from registry_status.pods.handlers import register
+from registry_status.pods.handlers import pod_handlers
 from tests.unit.cluster.fake_api import (
     FakeApi,
     Listening,
@@ -66,7 +66,10 @@ class Running:
     stop: asyncio.Event
     task: "asyncio.Task[None]"
     listener: Listening
-    events: list[tuple[str | None, str]] = field(default_factory=list)
+
+    @property
+    def events(self) -> list[tuple[str | None, str]]:
+        return self.listener.events
 
     def names(self) -> list[str]:
         return [name for _, name in self.events]
@@ -78,26 +81,26 @@ async def running(
     *,
     tracked: Collection[str] = (),
     more: Callable[[kopf.OperatorRegistry], None] | None = None,
+    listener: Listening | None = None,
     **settings: Any,
 ) -> AsyncIterator[Running]:
-    registry, stop, listener = kopf.OperatorRegistry(), asyncio.Event(), Listening()
-    events: list[tuple[str | None, str]] = []
+    stop, listener = asyncio.Event(), listener or Listening()
 
-    def take(kind: str | None, body: Mapping[str, Any]) -> None:
-        events.append((kind, body["metadata"]["name"]))
+    def handlers(take: Take) -> kopf.OperatorRegistry:
+        registry = pod_handlers(take)
+        if more is not None:
+            more(registry)
+        return registry
 
-    register(registry, take)
-    if more is not None:
-        more(registry)
     credentials = settings.pop("credentials", None)
     task = asyncio.create_task(
         run_pod_watch(
-            access=access_to(api, credentials), settings=Settings(**settings), registry=registry, listener=listener,
+            access=access_to(api, credentials), settings=Settings(**settings), handlers=handlers, listener=listener,
             tracked=tracked, stop=stop,
         )
     )  # fmt: skip
     try:
-        yield Running(stop, task, listener, events)
+        yield Running(stop, task, listener)
     finally:
         stop.set()
         async with asyncio.timeout(5):
@@ -181,7 +184,7 @@ async def test_the_label_selector_goes_to_the_server(api: FakeApi) -> None:
 async def test_a_pod_that_loses_its_annotation_is_still_seen(api: FakeApi) -> None:
     api.play(sends(added("a") + end_of_list(), line("MODIFIED", pod("a", 10, ours=False))))
     async with running(api) as run:
-        await until(lambda: len(run.events) == 2)
+        await until(lambda: ("MODIFIED", "a") in run.events)
 
 
 async def test_a_tracked_pod_is_seen_in_a_list_without_its_annotation(api: FakeApi) -> None:
@@ -196,15 +199,54 @@ async def test_with_filtering_off_everything_is_seen(api: FakeApi) -> None:
         await until(lambda: run.events == [(None, "a")])
 
 
-async def test_a_resumed_watch_begins_behind_what_was_dropped(api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lines, "BOOKMARK_EVERY", 0.0)
-    dropped = line("MODIFIED", pod("stranger", 40, ours=False))
-    api.play(sends(end_of_list(9), 0.05, dropped, then="end"))
+@pytest.mark.parametrize("then", ["end", "cut"])
+@pytest.mark.parametrize("last", ["ours", "stranger"])
+async def test_a_resumed_watch_begins_behind_the_last_event(api: FakeApi, last: str, then: str) -> None:
+    """Else what happened before would happen again: an older status after a newer one."""
+    events = line("MODIFIED", pod("ours", 39)) + line("MODIFIED", pod(last, 40, ours=last == "ours"))
+    api.play(sends(added("ours") + end_of_list(9), 0.05, events, then=then))
     async with running(api) as run:
         await until(lambda: len(api.pod_requests()) == 2)
     assert api.pod_requests()[1]["resourceVersion"] == "40"
     assert "sendInitialEvents" not in api.pod_requests()[1]
     assert run.listener.started == [""]
+
+
+async def test_kopf_hears_how_far_a_stream_has_come_whose_events_go_past_it(
+    api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A watch that kopf believes silent, and resumes, must not repeat what was taken."""
+
+    def impatient(settings: Settings) -> kopf.OperatorSettings:
+        made = build_settings(settings)
+        made.watching.inactivity_timeout = 0.5
+        return made
+
+    monkeypatch.setattr(watch, "build_settings", impatient)
+    monkeypatch.setattr(streams, "BOOKMARK_EVERY", 0.1)
+    changes = [piece for version in range(10, 30) for piece in (0.05, line("MODIFIED", pod("a", version)))]
+    api.play(sends(added("a") + end_of_list(), *changes))
+    async with running(api) as run:
+        await until(lambda: len(run.events) == 21)
+        await until(lambda: len(api.pod_requests()) == 2)
+    assert api.pod_requests()[1]["resourceVersion"] == "29"
+
+
+async def test_no_older_state_comes_after_a_newer_one(api: FakeApi) -> None:
+    """What is still in kopf's queues when newer events of its pod go past them is not taken any more."""
+    newer = line("MODIFIED", pod("a", 10)) + line("DELETED", pod("b", 11)) + line("ADDED", pod("d", 12))
+    api.play(sends(added("a", "b", "c") + end_of_list() + newer))
+    async with running(api) as run:
+        await until(lambda: (None, "c") in run.events)
+    assert run.events == [("MODIFIED", "a"), ("DELETED", "b"), ("ADDED", "d"), (None, "c")]
+
+
+async def test_a_pod_that_is_listed_again_is_taken_again(api: FakeApi) -> None:
+    api.play(sends(added("a") + end_of_list(), 0.05, line("MODIFIED", pod("a", 10)) + error(410)))
+    api.play(sends(line("ADDED", pod("a", 10)) + end_of_list(), 0.05, line("MODIFIED", pod("a", 12))))
+    async with running(api) as run:
+        await until(lambda: len(run.events) == 4)
+    assert run.events == [(None, "a"), ("MODIFIED", "a"), (None, "a"), ("MODIFIED", "a")]
 
 
 # --- older servers ---------------------------------------------------------------------------------
@@ -304,12 +346,19 @@ async def test_a_malformed_line_leads_to_a_new_list(api: FakeApi) -> None:
     assert run.listener.kinds() == [WatchFault.MALFORMED]
 
 
-async def test_a_broken_line_that_looks_whole_ends_kopf_and_it_is_started_again(api: FakeApi) -> None:
-    broken = line("MODIFIED", pod("a", 10)).replace(b'"spec":{}', b'"spec":{,}')
-    api.play(sends(added("a") + end_of_list(), broken), sends(added("b") + end_of_list()))
+@pytest.mark.parametrize(
+    ("kind", "before", "fault"),
+    [("ADDED", b"", WatchFault.RESTARTED), ("MODIFIED", added("a") + end_of_list(), WatchFault.MALFORMED)],
+    ids=["in-the-list-it-ends-kopf-which-is-started-again", "later-it-never-gets-there"],
+)
+async def test_a_broken_line_that_looks_whole_leads_to_a_new_list(
+    api: FakeApi, kind: str, before: bytes, fault: WatchFault
+) -> None:
+    broken = line(kind, pod("a", 10)).replace(b'"spec":{}', b'"spec":{,}')
+    api.play(sends(before + broken), sends(added("b") + end_of_list()))
     async with running(api) as run:
         await until(lambda: "b" in run.names())
-    assert run.listener.kinds() == [WatchFault.RESTARTED]
+    assert run.listener.kinds() == [fault]
 
 
 @pytest.mark.parametrize("status", [426, 505])
@@ -460,19 +509,19 @@ async def test_a_redirect_does_not_carry_the_token_elsewhere(api: FakeApi) -> No
     assert WatchFault.DISCONNECTED in run.listener.kinds()
 
 
-async def test_a_handler_that_raises_does_not_end_it(api: FakeApi) -> None:
-    taken = []
+class Raising(Listening):
+    """Has an error in it."""
 
-    def more(registry: kopf.OperatorRegistry) -> None:
-        def take(kind: str | None, _: Mapping[str, Any]) -> None:
-            taken.append(kind)
-            raise ValueError("broken")
+    def take(self, kind: str | None, pod: Mapping[str, Any]) -> None:
+        super().take(kind, pod)
+        raise ValueError("broken")
 
-        register(registry, take)
 
-    api.play(sends(added("a") + end_of_list(), 0.05, line("MODIFIED", pod("a", 10))))
-    async with running(api, more=more) as run:
-        await until(lambda: len(taken) == 2)
+@pytest.mark.parametrize("filtering", [True, False])
+async def test_an_error_while_an_event_is_taken_does_not_end_it(api: FakeApi, filtering: bool) -> None:
+    api.play(sends(added("a", "b") + end_of_list(), 0.05, line("MODIFIED", pod("a", 10)) + line("MODIFIED", pod("b", 11))))
+    async with running(api, listener=Raising(), watch_filter=filtering) as run:
+        await until(lambda: len(run.events) == 4)
     assert not run.listener.faults
 
 
