@@ -23,12 +23,12 @@ HEAD_SIZE = 1024
 class WatchFrames(WatchStream):
     """A watch stream of protobuf, one event a frame."""
 
-    def take(self, data: bytes | bytearray, size: int, now: float) -> tuple[bytes, int]:
+    def take(self, data: bytes | bytearray, size: int, now: float, *, may_be_ours: bool = True) -> tuple[bytes, int]:
         """Judge each whole frame. Hot: for most frames this is two regex matches and one look-up."""
         kept: list[bytes] = []
         dropped: re.Match[bytes] | None = None
         frame = slice(0)
-        hit = data.find(self.needle, 0, size)
+        hit = data.find(self.needle, 0, size) if may_be_ours else -1
         end = 0
         while self.fault is None and end + LENGTH <= size:
             begin = end + LENGTH

@@ -154,10 +154,11 @@ class WatchStream(ABC):
         """The version that the stream has come to, if kopf has not been told."""
 
     @abstractmethod
-    def take(self, data: bytes | bytearray, size: int, now: float) -> tuple[bytes, int]:
+    def take(self, data: bytes | bytearray, size: int, now: float, *, may_be_ours: bool = True) -> tuple[bytes, int]:
         """Take the whole events among the first `size` bytes; return what kopf must see of them, and how many bytes they are.
 
-        The bytes that are left are offered again, with what comes next behind them.
+        The bytes that are left are offered again, with what comes next behind them. `may_be_ours` False: the needle was looked
+        for in these, and is not there.
         """
 
     def bookmark(self) -> bytes:
@@ -270,21 +271,21 @@ class WatchLines(WatchStream):
     _searched = 0
     """So many of the bytes that were left hold no end of a line."""
 
-    def take(self, data: bytes | bytearray, size: int, now: float) -> tuple[bytes, int]:
+    def take(self, data: bytes | bytearray, size: int, now: float, *, may_be_ours: bool = True) -> tuple[bytes, int]:
         """Judge each whole line."""
         if self.fault is not None:
             return b"", size
         end = data.rfind(b"\n", self._searched, size) + 1
         self._searched = size - end
-        kept = [self._sift(bytes(data[:end]), now)] if end else []
+        kept = [self._sift(bytes(data[:end]), now, may_be_ours=may_be_ours)] if end else []
         self.check_length(size - end, kept)
         return b"".join(kept), end
 
-    def _sift(self, data: bytes, now: float) -> bytes:
+    def _sift(self, data: bytes, now: float, *, may_be_ours: bool) -> bytes:
         """Judge each line of the data. Hot: for most lines this is one regex match and one set look-up."""
         kept: list[bytes] = []
         dropped: re.Match[bytes] | None = None
-        hit = data.find(self.needle)
+        hit = data.find(self.needle) if may_be_ours else -1
         start = 0
         while start < len(data) and self.fault is None:
             stop = data.index(b"\n", start) + 1

@@ -409,7 +409,7 @@ class SiftedStream(_Content):
             await asyncio.sleep(BREATH)
         data = await self.inner.readany()
         self._rest += data
-        taken, _ = self._take(self._rest, len(self._rest))
+        taken, _ = self._take(self._rest, len(self._rest), True)
         del self._rest[:taken]
         return bool(data)
 
@@ -429,7 +429,7 @@ class SiftedStream(_Content):
         if self._lines.fault is None and early > EARLY:
             raise aiohttp.ClientPayloadError(f"the connection was closed {early:.0f} s before the watch's end")
 
-    def _take(self, data: bytes | bytearray, size: int) -> tuple[int, bool]:
+    def _take(self, data: bytes | bytearray, size: int, may_be_ours: bool) -> tuple[int, bool]:
         """Sift the first `size` bytes; returns how many of them were taken, and whether that was worth a look.
 
         Hot: most bring nothing for kopf.
@@ -439,7 +439,7 @@ class SiftedStream(_Content):
             self._tell_at = now + PROGRESS_EVERY
             self._watch.progressed()
         was_in_list = lines.in_list
-        kept, taken = lines.take(data, size, now)
+        kept, taken = lines.take(data, size, now, may_be_ours=may_be_ours)
         if not (kept or was_in_list):
             return taken, False
         if kept:

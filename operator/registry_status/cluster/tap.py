@@ -23,14 +23,15 @@ BATCH = 128 * 1024
 LATEST = 0.1
 """Bytes that are not urgent are taken when so many have come, or so many seconds after the first of them at the latest."""
 
-Take = Callable[[bytearray, int], tuple[int, bool]]
-"""Takes what it can of so many bytes of a buffer; returns how many that were, and whether to wake the reader."""
+TakeBytes = Callable[[bytearray, int, bool], tuple[int, bool]]
+"""Takes what it can of so many bytes of a buffer, in which what is urgent may be found or is known not to be; returns how many
+that were, and whether to wake the reader."""
 
 
 class Tap(asyncio.BufferedProtocol):
     """Hands on what arrives as it arrives, and wakes a reader when that is worth it."""
 
-    def __init__(self, transport: asyncio.Transport, before: ResponseHandler, take: Take) -> None:
+    def __init__(self, transport: asyncio.Transport, before: ResponseHandler, take: TakeBytes) -> None:
         """`take` is called within the event loop's read of the socket. What it leaves is offered again with what comes next."""
         self.over = False
         """Nothing more will come."""
@@ -99,10 +100,10 @@ class Tap(asyncio.BufferedProtocol):
 
     def _offer_late(self) -> None:
         self._due = None
-        self._offer()
+        self._offer(searched=not self._is_cut)
 
-    def _offer(self) -> None:
-        taken, wakes = self._take(self._buffer, self._filled)
+    def _offer(self, *, searched: bool = False) -> None:
+        taken, wakes = self._take(self._buffer, self._filled, not searched)
         if taken == self._filled:
             self._filled = 0
         elif taken:
@@ -127,7 +128,7 @@ class Tap(asyncio.BufferedProtocol):
         self._news.set()
 
 
-def tap(response: aiohttp.ClientResponse, take: Take) -> Tap | None:
+def tap(response: aiohttp.ClientResponse, take: TakeBytes) -> Tap | None:
     """Take over the body of a response whose head has just been read; None if that is not possible."""
     connection, content = response.connection, response.content
     if any(name in response.headers for name in ENCODED) or content.is_eof() or content.exception() is not None:

@@ -168,6 +168,13 @@ def test_no_event_of_a_pod_that_matters_is_dropped(events: list[tuple[str, int, 
     assert told(watching(Known({uid(3)})), data) == expected
 
 
+def test_bytes_known_to_hold_nothing_of_ours_are_judged_by_their_uids_alone() -> None:
+    data = added("a", 1, kind="MODIFIED") + added("b", 2)
+    for may_be_ours in (True, False):
+        kept, taken = watching(Known({uid(1)})).take(data, len(data), 0.0, may_be_ours=may_be_ours)
+        assert [json.loads(kept)["object"]["metadata"]["name"], taken] == ["a", len(data)]
+
+
 # --- the list, and signs of life -------------------------------------------------------------------
 
 

@@ -184,6 +184,13 @@ def test_what_matters_is_never_dropped(stream: Any, tracked: frozenset[str]) -> 
             passed.add(uid) if kind != "DELETED" else passed.discard(uid)
 
 
+def test_bytes_known_to_hold_nothing_of_ours_are_judged_by_their_uids_alone() -> None:
+    data = line("MODIFIED", pod("a", "uid-a")) + line("MODIFIED", pod("b", "uid-b"))
+    for may_be_ours in (True, False):
+        kept, taken = watching(Known({"uid-a"})).take(data, len(data), 0.0, may_be_ours=may_be_ours)
+        assert (kept, taken) == (line("MODIFIED", pod("a", "uid-a")), len(data))
+
+
 # --- the list within the stream --------------------------------------------------------------------
 
 

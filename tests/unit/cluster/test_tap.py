@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 import aiohttp
 import pytest
 from aiohttp.client_proto import ResponseHandler
+from hypothesis import given
+from hypothesis import strategies as st
 
 from registry_status.cluster.tap import BATCH, BUFFER, LATEST, Tap, tap
 from tests.world import on_virtual_time
@@ -29,7 +31,7 @@ class Tapped:
     tap: Tap | None = None
     pieces: list[bytes] = field(default_factory=list)
 
-    def take(self, data: bytearray, size: int) -> tuple[int, bool]:
+    def take(self, data: bytearray, size: int, _: bool) -> tuple[int, bool]:
         whole = size - size % self.event
         self.pieces.append(bytes(data[:whole]))
         return whole, True
@@ -138,7 +140,8 @@ class Reads:
             self.tap.get_buffer(len(piece))[: len(piece)] = piece
             self.tap.buffer_updated(len(piece))
 
-    def _take(self, data: bytearray, size: int) -> tuple[int, bool]:
+    def _take(self, data: bytearray, size: int, may_be_urgent: bool) -> tuple[int, bool]:
+        assert may_be_urgent or b"!!" not in data[:size]
         whole = data.rfind(b";", 0, size) + 1
         if whole:
             self.taken.append(bytes(data[:whole]))
@@ -187,3 +190,22 @@ async def test_what_was_still_waiting_is_taken_when_the_connection_ends() -> Non
     assert (reads.taken, reads.tap.over) == ([b"one;"], True)
     await asyncio.sleep(1)
     assert reads.taken == [b"one;"]
+
+
+PIECES = st.lists(st.tuples(st.text("x!;", max_size=6), st.sampled_from([0.0, 0.0, LATEST / 2, LATEST * 2])), max_size=12)
+
+
+@given(pieces=PIECES)
+@on_virtual_time
+async def test_nothing_urgent_waits_and_nothing_is_lost_wherever_it_is_cut(pieces: list[tuple[str, float]]) -> None:
+    reads, sent = Reads(), b""
+    for text, pause in pieces:
+        reads(text.encode())
+        sent += text.encode()
+        whole = sent[: sent.rfind(b";") + 1]
+        urgent = whole.rfind(b"!!")
+        assert b"".join(reads.taken).startswith(whole[: whole.find(b";", urgent) + 1] if urgent >= 0 else b"")
+        if pause:
+            await asyncio.sleep(pause)
+    await asyncio.sleep(LATEST * 2)
+    assert b"".join(reads.taken) == sent[: sent.rfind(b";") + 1]
