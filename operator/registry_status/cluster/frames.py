@@ -23,11 +23,10 @@ HEAD_SIZE = 1024
 class WatchFrames(WatchStream):
     """A watch stream of protobuf, one event a frame."""
 
-    def take(self, data: bytes | bytearray, size: int, now: float, *, may_be_ours: bool = True) -> tuple[bytes, int]:
+    def take(self, data: bytes | bytearray, size: int, *, may_be_ours: bool = True) -> tuple[bytes, int]:
         """Judge each whole frame. Hot: for most frames this is two regex matches and one look-up."""
         kept: list[bytes] = []
         dropped: re.Match[bytes] | None = None
-        frame = slice(0)
         hit = data.find(self.needle, 0, size) if may_be_ours else -1
         end = 0
         while self.fault is None and end + LENGTH <= size:
@@ -44,11 +43,9 @@ class WatchFrames(WatchStream):
                 kept.append(self._decode(bytes(data[begin:stop])))
                 dropped = None
             else:
-                dropped, frame = pod, slice(begin, stop)
-        if dropped is not None and not self.in_list:
+                dropped = pod
+        if dropped is not None:
             self.dropped(bytes(data[dropped.end() : dropped.end() + dropped["length"][0]]))
-        if self.silent_too_long(now, spoken=any(kept)) and dropped is not None:
-            kept.append(self._decode(bytes(data[frame])))
         return b"".join(kept), end
 
     def _decode(self, frame: bytes) -> bytes:

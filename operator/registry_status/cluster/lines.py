@@ -36,8 +36,6 @@ LIST_ENDS = "k8s.io/initial-events-end"
 """The annotation of the bookmark that ends the list within a watch."""
 GONE = 410
 
-SIGN_OF_LIFE_EVERY = 20.0
-"""Seconds after which a long list lets a line through that it could have dropped: kopf gives up on a watch silent for 70."""
 LONGEST_LINE = 32 * 1024 * 1024
 """Bytes; etcd takes no object above 1.5 MiB."""
 
@@ -131,7 +129,6 @@ class WatchStream(ABC):
         prefix: bytes,
         known: Known,
         listing: bool,
-        now: float,
         filtering: bool = True,
         hand_over: Take | None = None,
     ) -> None:
@@ -149,12 +146,11 @@ class WatchStream(ABC):
         self.known = known
         self.filtering = filtering
         self._hand_over = hand_over
-        self._spoke_at = now
         self._untold = ""
         """The version that the stream has come to, if kopf has not been told."""
 
     @abstractmethod
-    def take(self, data: bytes | bytearray, size: int, now: float, *, may_be_ours: bool = True) -> tuple[bytes, int]:
+    def take(self, data: bytes | bytearray, size: int, *, may_be_ours: bool = True) -> tuple[bytes, int]:
         """Take the whole events among the first `size` bytes; return what kopf must see of them, and how many bytes they are.
 
         The bytes that are left are offered again, with what comes next behind them. `may_be_ours` False: the needle was looked
@@ -211,15 +207,9 @@ class WatchStream(ABC):
             self.listed.add(uid)
 
     def dropped(self, version: bytes) -> None:
-        """Note how far the stream has come with an event that was dropped after the list."""
-        self._untold = version.decode()
-
-    def silent_too_long(self, now: float, *, spoken: bool) -> bool:
-        """Whether kopf has to be told that a list goes on although there was nothing for it."""
-        due = self.in_list and not spoken and now - self._spoke_at >= SIGN_OF_LIFE_EVERY
-        if spoken or due:
-            self._spoke_at = now
-        return due
+        """Note how far the stream has come with an event that was dropped."""
+        if not self.in_list:
+            self._untold = version.decode()
 
     def _judge(self, kind: object, body: object) -> Mapping[str, object] | None:
         """Judge an event that was parsed: its metadata if it is a pod's, or a bookmark that is to be passed on.
@@ -271,17 +261,17 @@ class WatchLines(WatchStream):
     _searched = 0
     """So many of the bytes that were left hold no end of a line."""
 
-    def take(self, data: bytes | bytearray, size: int, now: float, *, may_be_ours: bool = True) -> tuple[bytes, int]:
+    def take(self, data: bytes | bytearray, size: int, *, may_be_ours: bool = True) -> tuple[bytes, int]:
         """Judge each whole line."""
         if self.fault is not None:
             return b"", size
         end = data.rfind(b"\n", self._searched, size) + 1
         self._searched = size - end
-        kept = [self._sift(bytes(data[:end]), now, may_be_ours=may_be_ours)] if end else []
+        kept = [self._sift(bytes(data[:end]), may_be_ours=may_be_ours)] if end else []
         self.check_length(size - end, kept)
         return b"".join(kept), end
 
-    def _sift(self, data: bytes, now: float, *, may_be_ours: bool) -> bytes:
+    def _sift(self, data: bytes, *, may_be_ours: bool) -> bytes:
         """Judge each line of the data. Hot: for most lines this is one regex match and one set look-up."""
         kept: list[bytes] = []
         dropped: re.Match[bytes] | None = None
@@ -300,10 +290,8 @@ class WatchLines(WatchStream):
             else:
                 dropped = pod
             start = stop
-        if dropped is not None and not self.in_list:
+        if dropped is not None:
             self.dropped(dropped["version"])
-        if self.silent_too_long(now, spoken=any(kept)) and dropped is not None:
-            kept.append(self._pass(data[dropped.start() : data.index(b"\n", dropped.start()) + 1], dropped))
         return b"".join(kept)
 
     def _pass(self, line: bytes, pod: re.Match[bytes]) -> bytes:

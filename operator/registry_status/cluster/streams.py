@@ -49,14 +49,17 @@ EARLY = 10.0
 SHORT_LIVED = 5.0
 """Seconds. A watch that lived less was no success, whatever ended it."""
 LIST_SILENCE = 60.0
-"""Seconds without a byte within a list after which it is begun anew; kopf's own limit is 70, and would miss the rest."""
+"""Seconds without a byte within a list after which it is begun anew."""
 BREATH = 0.005
 """Seconds between two reads within a list. Bytes pile up meanwhile: one wake-up for 256 KiB instead of one for each few pods.
 With 10,000 pods on two cores that are the server's too: half the CPU time, and done sooner as the server gets the rest."""
 ENOUGH = 64 * 1024
 """Bytes at once that are worth a wake-up: then there is no need to wait for more."""
 BOOKMARK_EVERY = 5.0
-"""Seconds after which kopf, having heard nothing, is told how far the stream has come: it gives up on one silent for 70."""
+"""Seconds after which kopf, having heard nothing, is told how far the stream has come."""
+SILENCE = 70.0
+"""Seconds without a byte after which a watch is resumed on another connection; servers send a bookmark a minute at least.
+kopf's own limit does not know of what goes past it, and is turned off."""
 PROGRESS_EVERY = 1.0
 """Seconds after which it is worth telling once more that bytes arrive."""
 OK, BAD_REQUEST, FORBIDDEN, NOT_ACCEPTABLE, INVALID = 200, 400, 403, 406, 422
@@ -283,7 +286,7 @@ class Watch:
         streams = self.streams
         kind = WatchFrames if response.content_type == frames.CONTENT_TYPE else WatchLines
         return kind(
-            prefix=streams.prefix, known=self.known, listing=listing, now=streams.clock(), filtering=streams.filtering,
+            prefix=streams.prefix, known=self.known, listing=listing, filtering=streams.filtering,
             hand_over=streams.hand_over if streams.filtering else None,
         )  # fmt: skip
 
@@ -348,6 +351,7 @@ class SiftedStream(_Content):
         self._rest = bytearray()
         self._clock = watch.streams.clock
         self._tell_at = 0.0
+        self._heard_at = self._clock()
         self._tap: Tap | None = None
         self._due = self._clock() + float(response.url.query.get("timeoutSeconds", "0"))
         if watch.streams.direct:
@@ -370,6 +374,8 @@ class SiftedStream(_Content):
             broken = None if self._lines.in_list else error
         finally:
             self._watch.ended()
+            if self._tap is not None:
+                self._tap.stop()
         if last := self._lines.finish():
             self._tell()
             yield last
@@ -391,6 +397,9 @@ class SiftedStream(_Content):
         except TimeoutError:
             if not limit.expired():
                 raise
+        silent = self._clock() - self._heard_at
+        if silent >= SILENCE:
+            raise TimeoutError(f"nothing came for {silent:.0f} s")
         if told := self._lines.bookmark():
             self._kept.append(told)
         return True
@@ -434,12 +443,13 @@ class SiftedStream(_Content):
 
         Hot: most bring nothing for kopf.
         """
-        lines, now = self._lines, self._clock()
+        lines = self._lines
+        now = self._heard_at = self._clock()
         if now >= self._tell_at:
             self._tell_at = now + PROGRESS_EVERY
             self._watch.progressed()
         was_in_list = lines.in_list
-        kept, taken = lines.take(data, size, now, may_be_ours=may_be_ours)
+        kept, taken = lines.take(data, size, may_be_ours=may_be_ours)
         if not (kept or was_in_list):
             return taken, False
         if kept:

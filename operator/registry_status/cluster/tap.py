@@ -74,6 +74,11 @@ class Tap(asyncio.BufferedProtocol):
         if not self._transport.is_closing():
             self._transport.resume_reading()
 
+    def stop(self) -> None:
+        """Hand on nothing any more: a connection that is being closed may still bring something."""
+        self._take = _take_nothing
+        self._cancel_late_offer()
+
     def begin_with(self, data: bytes) -> None:
         """Take what was read before."""
         self._set_buffer(bytearray(data) + bytes(BUFFER))
@@ -98,6 +103,11 @@ class Tap(asyncio.BufferedProtocol):
         else:
             self._offer()
 
+    def _cancel_late_offer(self) -> None:
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+
     def _offer_late(self) -> None:
         self._due = None
         self._offer(searched=not self._is_cut)
@@ -120,12 +130,15 @@ class Tap(asyncio.BufferedProtocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """The connection is over."""
-        if self._due is not None:
-            self._due.cancel()
-            self._offer_late()
+        self._cancel_late_offer()
+        self._offer_late()
         self._before.connection_lost(error)
         self.over = True
         self._news.set()
+
+
+def _take_nothing(_: bytearray, size: int, _may_be_urgent: bool) -> tuple[int, bool]:
+    return size, False
 
 
 def tap(response: aiohttp.ClientResponse, take: TakeBytes) -> Tap | None:

@@ -222,6 +222,7 @@ def build_settings(settings: Settings) -> kopf.OperatorSettings:
     made.networking.connect_timeout = 5.0
     made.watching.connect_timeout = 5.0
     made.watching.server_timeout = LONGEST_WATCH
+    made.watching.inactivity_timeout = 2 * LONGEST_WATCH  # the streams know what has come
     made.watching.reconnect_backoff = 0.0  # the streams keep the pace
     made.watching.chunk_size = PAGE
     if settings.shard_selector:

@@ -7,10 +7,10 @@ from registry_status.cluster.lines import WatchLines, WatchStream
 class Feeding(WatchStream):
     """Offers what was not taken again, with what comes next."""
 
-    def feed(self, data: bytes, now: float) -> bytes:
+    def feed(self, data: bytes) -> bytes:
         self.rest: bytearray = getattr(self, "rest", bytearray())
         self.rest += data
-        kept, taken = self.take(self.rest, len(self.rest), now)
+        kept, taken = self.take(self.rest, len(self.rest))
         del self.rest[:taken]
         return kept
 

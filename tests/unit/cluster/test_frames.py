@@ -14,7 +14,6 @@ from registry_status.cluster.lines import (
     EXPIRED,
     LIST_ENDS,
     LONGEST_LINE,
-    SIGN_OF_LIFE_EVERY,
     Known,
     Take,
     WatchFault,
@@ -92,7 +91,7 @@ def failure(code: int) -> bytes:
 def watching(
     known: Known | None = None, *, listing: bool = False, filtering: bool = True, hand_over: Take | None = None
 ) -> FedFrames:
-    return FedFrames(prefix=PREFIX, known=known or Known(), listing=listing, now=0.0, filtering=filtering, hand_over=hand_over)
+    return FedFrames(prefix=PREFIX, known=known or Known(), listing=listing, filtering=filtering, hand_over=hand_over)
 
 
 def bookmarked(stream: FedFrames) -> str:
@@ -100,9 +99,9 @@ def bookmarked(stream: FedFrames) -> str:
     return version
 
 
-def told(stream: FedFrames, data: bytes, now: float = 0.0) -> list[tuple[str, Any]]:
+def told(stream: FedFrames, data: bytes) -> list[tuple[str, Any]]:
     """Types and names, or the versions of bookmarks."""
-    events = [json.loads(line) for line in stream.feed(data, now).splitlines()]
+    events = [json.loads(line) for line in stream.feed(data).splitlines()]
     return [
         (event["type"], event["object"]["metadata"].get("name") or event["object"]["metadata"]["resourceVersion"])
         if event["type"] != "ERROR"
@@ -149,10 +148,10 @@ def test_bytes_cut_anywhere_say_the_same(events: list[tuple[str, int, bool]], cu
     data = b"".join(added(f"p{of}", of, 1, OURS if ours else {}, kind) for kind, of, ours in events)
     stream, rest, out = watching(Known({uid(3)})), data, b""
     for cut in cuts:
-        out += stream.feed(rest[:cut], 0.0)
+        out += stream.feed(rest[:cut])
         rest = rest[cut:]
-    out += stream.feed(rest, 0.0)
-    assert out == watching(Known({uid(3)})).feed(data, 0.0)
+    out += stream.feed(rest)
+    assert out == watching(Known({uid(3)})).feed(data)
     assert stream.fault is None
 
 
@@ -171,7 +170,7 @@ def test_no_event_of_a_pod_that_matters_is_dropped(events: list[tuple[str, int, 
 def test_bytes_known_to_hold_nothing_of_ours_are_judged_by_their_uids_alone() -> None:
     data = added("a", 1, kind="MODIFIED") + added("b", 2)
     for may_be_ours in (True, False):
-        kept, taken = watching(Known({uid(1)})).take(data, len(data), 0.0, may_be_ours=may_be_ours)
+        kept, taken = watching(Known({uid(1)})).take(data, len(data), may_be_ours=may_be_ours)
         assert [json.loads(kept)["object"]["metadata"]["name"], taken] == ["a", len(data)]
 
 
@@ -189,7 +188,7 @@ def test_a_list_ends_with_its_bookmark_and_no_other() -> None:
 
 def test_a_list_that_is_cut_begins_anew() -> None:
     stream = watching(listing=True)
-    stream.feed(added("a", 1, annotations=OURS), 0.0)
+    stream.feed(added("a", 1, annotations=OURS))
     assert stream.finish() == EXPIRED
     assert stream.fault is WatchFault.INITIAL_CUT
 
@@ -213,12 +212,6 @@ def test_after_the_list_what_passes_goes_past_kopf() -> None:
     assert bookmarked(stream) == "19"
 
 
-def test_within_a_list_the_sign_of_life_is_a_pod() -> None:
-    stream = watching(listing=True)
-    assert told(stream, added("b", 2), SIGN_OF_LIFE_EVERY) == [("ADDED", "b")]
-    assert stream.in_list
-
-
 # --- what goes wrong -------------------------------------------------------------------------------
 
 
@@ -235,14 +228,14 @@ def test_every_error_makes_kopf_list_anew(code: int, fault: WatchFault) -> None:
 def test_an_event_without_end_is_not_kept_for_ever() -> None:
     stream = watching()
     data = (LONGEST_LINE * 2).to_bytes(LENGTH, "big") + b"x" * (LONGEST_LINE + 1)
-    assert stream.feed(data, 0.0) == EXPIRED
+    assert stream.feed(data) == EXPIRED
     assert stream.fault is WatchFault.MALFORMED
 
 
 @given(st.binary(max_size=200))
 def test_nonsense_makes_kopf_list_anew_and_nothing_worse(data: bytes) -> None:
     stream = watching()
-    out = stream.feed(len(data).to_bytes(LENGTH, "big") + data, 0.0)
+    out = stream.feed(len(data).to_bytes(LENGTH, "big") + data)
     assert out in (b"", EXPIRED) or stream.fault is None
     assert (stream.fault is not None) == (out == EXPIRED)
 
@@ -253,7 +246,7 @@ def test_a_damaged_pod_is_a_fault_or_a_pod_but_never_an_exception(cut: int, flip
     position = cut % len(whole)
     damaged = whole[:position] + bytes([flip]) + whole[position + 1 :]
     stream = watching()
-    for line in stream.feed(len(damaged).to_bytes(LENGTH, "big") + damaged, 0.0).splitlines():
+    for line in stream.feed(len(damaged).to_bytes(LENGTH, "big") + damaged).splitlines():
         json.loads(line)
     with pytest.raises(MalformedError):
         decode_event(whole[:position] + b"\x0f")

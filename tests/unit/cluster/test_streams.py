@@ -155,7 +155,7 @@ class Kopf:
     def open(self, *, listing: bool) -> FedLines:
         known = self.streams.watch("").known
         return FedLines(
-            prefix=self.streams.prefix, known=known, listing=listing, now=0.0, filtering=self.streams.filtering,
+            prefix=self.streams.prefix, known=known, listing=listing, filtering=self.streams.filtering,
             hand_over=self.streams.hand_over if self.streams.filtering else None,
         )  # fmt: skip
 
@@ -164,7 +164,7 @@ class Kopf:
 
     def read(self, data: bytes) -> None:
         in_list = self.lines.in_list
-        for event in map(json.loads, self.lines.feed(data, 0.0).splitlines()):
+        for event in map(json.loads, self.lines.feed(data).splitlines()):
             if event["type"] != "BOOKMARK":
                 self.queues[event["object"]["metadata"]["name"]].append((None if in_list else event["type"], event["object"]))
 

@@ -192,6 +192,18 @@ async def test_what_was_still_waiting_is_taken_when_the_connection_ends() -> Non
     assert reads.taken == [b"one;"]
 
 
+@on_virtual_time
+async def test_nothing_is_taken_of_what_comes_or_waits_after_the_stop() -> None:
+    """Another watch has begun by then, and what comes here would be older than what comes there."""
+    reads = Reads()
+    reads(b"one;")
+    reads.tap.stop()
+    reads(b"two!!;", b"three;")
+    await asyncio.sleep(2 * LATEST)
+    reads.tap.connection_lost(None)
+    assert reads.taken == []
+
+
 PIECES = st.lists(st.tuples(st.text("x!;", max_size=6), st.sampled_from([0.0, 0.0, LATEST / 2, LATEST * 2])), max_size=12)
 
 

@@ -17,7 +17,7 @@ from aiohttp import HttpVersion10, HttpVersion11
 from registry_status.cluster import streams, watch
 from registry_status.cluster.access import AccessError, TokenFile
 from registry_status.cluster.lines import Take, WatchFault
-from registry_status.cluster.watch import Backoffs, build_settings, run_pod_watch
+from registry_status.cluster.watch import LONGEST_WATCH, Backoffs, build_settings, run_pod_watch
 from registry_status.config import Settings
 from registry_status.pods.handlers import pod_handlers
 from tests.unit.cluster.fake_api import (
@@ -212,18 +212,9 @@ async def test_a_resumed_watch_begins_behind_the_last_event(api: FakeApi, last: 
     assert run.listener.started == [""]
 
 
-async def test_kopf_hears_how_far_a_stream_has_come_whose_events_go_past_it(
-    api: FakeApi, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A watch that kopf believes silent, and resumes, must not repeat what was taken."""
-
-    def impatient(settings: Settings) -> kopf.OperatorSettings:
-        made = build_settings(settings)
-        made.watching.inactivity_timeout = 0.5
-        return made
-
-    monkeypatch.setattr(watch, "build_settings", impatient)
+async def test_a_silent_watch_is_resumed_behind_what_was_taken(api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "BOOKMARK_EVERY", 0.1)
+    monkeypatch.setattr(streams, "SILENCE", 0.5)
     changes = [piece for version in range(10, 30) for piece in (0.05, line("MODIFIED", pod("a", version)))]
     api.play(sends(added("a") + end_of_list(), *changes))
     async with running(api) as run:
@@ -534,6 +525,7 @@ def test_kopf_is_told_to_write_nothing_and_never_to_give_up() -> None:
     assert made.scanning.disabled
     assert not made.posting.enabled
     assert made.process.ultimate_exiting_timeout is None
+    assert made.watching.inactivity_timeout > LONGEST_WATCH
     assert made.persistence.diffbase_storage.build(body=kopf.Body({}), extra_fields=None) == {}
 
 
