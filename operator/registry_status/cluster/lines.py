@@ -8,7 +8,8 @@ resourceVersion, and only later labels, annotations, ownerReferences (with other
 matches that beginning and nothing else, so the uid it finds is the pod's own. Whatever it does not match is parsed.
 
 Once the list is over, what passes is handed over at once, past kopf, whose queues would take it most of a millisecond and as
-much work as all else that a change needs. kopf is told how far the stream has come.
+much work as all else that a change needs. kopf is told how far the stream has come. While anything of a pod is still in its
+queues, the pod's next events queue up there too: they come in their order, and none is left out.
 
 What this must never do is drop a line that matters. To pass one too many is harmless.
 """
@@ -89,27 +90,48 @@ class Known:
 
     def __init__(self, tracked: Container[str] = ()) -> None:
         self._tracked = tracked
-        self._passed: dict[str, str] = {}
+        self._passed: set[str] = set()
 
     def __contains__(self, uid: str) -> bool:
         return uid in self._passed or uid in self._tracked
 
-    def version(self, uid: str) -> str | None:
-        """Of the newest state of the pod that passed; None if none did, or it was the pod's end."""
-        return self._passed.get(uid)
-
-    def add(self, uid: str, version: str) -> None:
+    def add(self, uid: str) -> None:
         """Remember a pod whose line passed."""
-        self._passed[uid] = version
+        self._passed.add(uid)
 
     def discard(self, uid: str) -> None:
         """Forget a deleted pod."""
-        self._passed.pop(uid, None)
+        self._passed.discard(uid)
 
     def keep_only(self, uids: AbstractSet[str]) -> None:
         """Forget the pods that a complete list no longer holds."""
-        for uid in self._passed.keys() - uids:
-            del self._passed[uid]
+        self._passed &= uids
+
+
+class Queued:
+    """How many events of each pod kopf was given and has not brought yet. It brings each, and those of a pod in their order."""
+
+    __slots__ = ("_counts",)
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+
+    def __contains__(self, uid: str) -> bool:
+        return uid in self._counts
+
+    def given(self, uid: str) -> None:
+        """Count an event that kopf was given."""
+        self._counts[uid] = self._counts.get(uid, 0) + 1
+
+    def brought(self, uid: str) -> None:
+        """Count an event that kopf has brought."""
+        left = self._counts.pop(uid, 0) - 1
+        if left > 0:
+            self._counts[uid] = left
+
+    def lost(self) -> None:
+        """Count anew: kopf has ended, with all that was in its queues."""
+        self._counts.clear()
 
 
 class WatchStream(ABC):
@@ -131,10 +153,11 @@ class WatchStream(ABC):
         listing: bool,
         filtering: bool = True,
         hand_over: Take | None = None,
+        queued: Queued | None = None,
     ) -> None:
         """`prefix` is the annotation prefix; `listing`: the stream begins with all that exists (`sendInitialEvents`).
 
-        Without `hand_over` all that passes goes to kopf, also after the list.
+        Without `hand_over` all that passes goes to kopf, also after the list; `queued` is what its queues hold.
         """
         self.listed: set[str] = set()
         """The pods of the list that were passed on."""
@@ -146,6 +169,7 @@ class WatchStream(ABC):
         self.known = known
         self.filtering = filtering
         self._hand_over = hand_over
+        self._queued = queued if queued is not None else Queued()
         self._untold = ""
         """The version that the stream has come to, if kopf has not been told."""
 
@@ -175,10 +199,9 @@ class WatchStream(ABC):
         if size > LONGEST_LINE:
             kept.append(self.fail(WatchFault.MALFORMED, f"an event of more than {LONGEST_LINE} bytes"))
 
-    @property
-    def past_kopf(self) -> Take | None:
-        """Who takes what passes at this point of the stream; None: kopf."""
-        return None if self.in_list else self._hand_over
+    def way_past_kopf(self, uid: str) -> Take | None:
+        """Who takes the pod's event at this point of the stream; None: kopf."""
+        return None if self.in_list or uid in self._queued else self._hand_over
 
     def pass_parsed(self, kind: object, body: object, line: Callable[[], bytes]) -> bytes:
         """Judge an event that was parsed, and send it its way; returns what kopf must see of it, in most cases its `line`."""
@@ -188,21 +211,24 @@ class WatchStream(ABC):
         if kind == "BOOKMARK":
             self._untold = ""
             return line()
-        uid, version = str(metadata["uid"]), str(metadata.get("resourceVersion", ""))
-        self.passed(uid, version, deleted=kind == "DELETED")
-        if self.past_kopf is None:
+        uid = str(metadata["uid"])
+        take = self.way_past_kopf(uid)
+        self.passed(uid, deleted=kind == "DELETED", to_kopf=take is None)
+        if take is None:
             return line()
-        self.past_kopf(str(kind), cast("Mapping[str, object]", body))
-        self._untold = version
+        take(str(kind), cast("Mapping[str, object]", body))
+        self._untold = str(metadata.get("resourceVersion", ""))
         return b""
 
-    def passed(self, uid: str, version: str, *, deleted: bool) -> None:
+    def passed(self, uid: str, *, deleted: bool, to_kopf: bool = True) -> None:
         """Note that a pod's event is passed on."""
-        self._untold = ""
+        if to_kopf:
+            self._queued.given(uid)
+            self._untold = ""
         if deleted:
             self.known.discard(uid)
             return
-        self.known.add(uid, version)
+        self.known.add(uid)
         if self.in_list:
             self.listed.add(uid)
 
@@ -300,9 +326,10 @@ class WatchLines(WatchStream):
         kopf is about to parse it anyway, so what looks whole is believed. A line that is broken all the same costs a restart of
         kopf, which `watch` sees to.
         """
-        if self.past_kopf is not None or not _looks_whole(line):
+        uid = pod["uid"].decode()
+        if self.way_past_kopf(uid) is not None or not _looks_whole(line):
             return self._unusual(line)
-        self.passed(pod["uid"].decode(), pod["version"].decode(), deleted=pod["type"] == b"DELETED")
+        self.passed(uid, deleted=pod["type"] == b"DELETED")
         return line
 
     def _unusual(self, line: bytes) -> bytes:
@@ -329,8 +356,7 @@ class Page:
     """One page of a list, as kopf is given it."""
 
     body: bytes
-    versions: Mapping[str, str]
-    """Its pods' uids, and their versions."""
+    uids: frozenset[str]
     last: bool
 
 
@@ -378,18 +404,18 @@ def _page(body: bytes) -> Page | None:
     listed = [] if items is None else items
     if not isinstance(metadata, dict) or not isinstance(listed, list):
         return None
-    versions = dict(map(_uid_and_version, listed))
-    if "" in versions or not isinstance(metadata.get("resourceVersion"), str):
+    uids = [_uid(item) for item in listed]
+    if not all(uids) or not isinstance(metadata.get("resourceVersion"), str):
         return None
     if items is None:
         body = json.dumps({**parsed, "items": []}).encode()
-    return Page(body, versions, last=not metadata.get("continue"))
+    return Page(body, frozenset(uids), last=not metadata.get("continue"))
 
 
-def _uid_and_version(item: object) -> tuple[str, str]:
+def _uid(item: object) -> str:
     metadata = item.get("metadata") if isinstance(item, dict) else None
     uid = metadata.get("uid") if isinstance(metadata, dict) else None
-    return (uid, str(metadata.get("resourceVersion", ""))) if isinstance(metadata, dict) and isinstance(uid, str) else ("", "")
+    return uid if isinstance(uid, str) else ""
 
 
 def _looks_whole(line: bytes) -> bool:

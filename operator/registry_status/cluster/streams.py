@@ -31,6 +31,7 @@ from registry_status.cluster.lines import (
     GONE,
     Known,
     MalformedPageError,
+    Queued,
     WatchFault,
     WatchLines,
     WatchStream,
@@ -138,33 +139,24 @@ class PodStreams:
         self.lists_in_watches = True
         """Whether the server sends lists within watches, for all that is known."""
         self._without_lists = without_lists
+        self.queued = Queued()
         self._watches: dict[str, Watch] = {}
 
     async def __call__(self, request: aiohttp.ClientRequest, handler: Handler) -> aiohttp.ClientResponse:
         """Send a request of kopf's; what it answers about pods is sifted."""
         found = PODS.search(request.url.path)
         namespace = (found and found["namespace"]) or ""
-        watch = self.watch(namespace)
+        watch = self._watches.setdefault(namespace, Watch(namespace, self))
         if found is None:
             return await watch.send(request, handler)
         if request.url.query.get("watch") == "true":
             return await watch.stream(request, handler)
         return await watch.page(request, handler)
 
-    def watch(self, namespace: str) -> "Watch":
-        """The watch of a namespace; empty for the whole cluster."""
-        return self._watches.setdefault(namespace, Watch(namespace, self))
-
     def come_through(self, kind: str | None, pod: Mapping[str, object]) -> None:
-        """Take what comes out of kopf's queues, unless a newer event of the pod was read meanwhile and went past them."""
-        if not self.filtering:
-            self.listener.take(kind, pod)
-            return
-        metadata = cast("Mapping[str, object]", pod.get("metadata", {}))
-        uid, version = str(metadata.get("uid")), str(metadata.get("resourceVersion", ""))
-        newest = [watch.known.version(uid) for watch in self._watches.values()]
-        if version in newest or (kind == "DELETED" and not any(newest)):
-            self.listener.take(kind, pod)
+        """Take what comes out of kopf's queues."""
+        self.queued.brought(str(cast("Mapping[str, object]", pod.get("metadata", {})).get("uid")))
+        self.listener.take(kind, pod)
 
     def hand_over(self, kind: str | None, pod: Mapping[str, object]) -> None:
         """Take an event past kopf. As in a handler of kopf's, an error of ours must not end the watch."""
@@ -287,7 +279,7 @@ class Watch:
         kind = WatchFrames if response.content_type == frames.CONTENT_TYPE else WatchLines
         return kind(
             prefix=streams.prefix, known=self.known, listing=listing, filtering=streams.filtering,
-            hand_over=streams.hand_over if streams.filtering else None,
+            hand_over=streams.hand_over if streams.filtering else None, queued=streams.queued,
         )  # fmt: skip
 
     def sift_page(self, body: bytes) -> bytes:
@@ -300,9 +292,10 @@ class Watch:
             self.suffered(WatchFault.MALFORMED, str(error))
             self.ended()
             raise aiohttp.ClientPayloadError(str(error)) from None
-        self._listed |= page.versions.keys()
-        for uid, version in page.versions.items():
-            self.known.add(uid, version)
+        self._listed |= page.uids
+        for uid in page.uids:
+            self.known.add(uid)
+            streams.queued.given(uid)
         if page.last:
             self.known.keep_only(self._listed)
             self._just_listed = True

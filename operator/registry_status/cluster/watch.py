@@ -70,6 +70,7 @@ async def run_pod_watch(
     _own_signals(stop)
     while not stop.is_set():
         started = time.monotonic()
+        streams.queued.lost()
         try:
             await _run_once(login, settings, kopf_settings, registry, stop)
             problem = "it just ended"

@@ -15,6 +15,7 @@ from registry_status.cluster.lines import (
     LIST_ENDS,
     LONGEST_LINE,
     Known,
+    Queued,
     Take,
     WatchFault,
 )
@@ -89,9 +90,16 @@ def failure(code: int) -> bytes:
 
 
 def watching(
-    known: Known | None = None, *, listing: bool = False, filtering: bool = True, hand_over: Take | None = None
+    known: Known | None = None,
+    *,
+    listing: bool = False,
+    filtering: bool = True,
+    hand_over: Take | None = None,
+    queued: Queued | None = None,
 ) -> FedFrames:
-    return FedFrames(prefix=PREFIX, known=known or Known(), listing=listing, filtering=filtering, hand_over=hand_over)
+    return FedFrames(
+        prefix=PREFIX, known=known or Known(), listing=listing, filtering=filtering, hand_over=hand_over, queued=queued
+    )
 
 
 def bookmarked(stream: FedFrames) -> str:
@@ -203,8 +211,10 @@ def test_a_bookmark_tells_how_far_the_stream_has_come(version: int) -> None:
 
 def test_after_the_list_what_passes_goes_past_kopf() -> None:
     taken: list[tuple[str, Any]] = []
-    stream = watching(listing=True, hand_over=lambda kind, body: taken.append((kind, body)))
+    queued = Queued()
+    stream = watching(listing=True, hand_over=lambda kind, body: taken.append((kind, body)), queued=queued)
     assert told(stream, added("a", 1, 8, OURS) + end_of_list(9)) == [("ADDED", "a"), ("BOOKMARK", "9")]
+    queued.brought(uid(1))
     assert told(stream, added("a", 1, 17, kind="MODIFIED") + added("b", 2, 18) + added("c", 3, 19, OURS)) == []
     assert [(kind, body["metadata"]["name"], body["metadata"]["resourceVersion"]) for kind, body in taken] == [
         ("MODIFIED", "a", "17"), ("ADDED", "c", "19"),

@@ -16,6 +16,7 @@ from registry_status.cluster.lines import (
     LONGEST_LINE,
     Known,
     MalformedPageError,
+    Queued,
     Take,
     WatchFault,
     sift_page,
@@ -57,9 +58,16 @@ def end_of_list(version: int = 9) -> bytes:
 
 
 def watching(
-    known: Known | None = None, *, listing: bool = False, filtering: bool = True, hand_over: Take | None = None
+    known: Known | None = None,
+    *,
+    listing: bool = False,
+    filtering: bool = True,
+    hand_over: Take | None = None,
+    queued: Queued | None = None,
 ) -> FedLines:
-    return FedLines(prefix=PREFIX, known=known or Known(), listing=listing, filtering=filtering, hand_over=hand_over)
+    return FedLines(
+        prefix=PREFIX, known=known or Known(), listing=listing, filtering=filtering, hand_over=hand_over, queued=queued
+    )
 
 
 def name_of(body: Mapping[str, Any]) -> str:
@@ -306,9 +314,11 @@ def test_versions_never_run_backwards(steps: list[tuple[bool, bool]], past_kopf:
 
 def test_after_the_list_what_passes_goes_past_kopf() -> None:
     taken: list[tuple[str, str]] = []
-    lines = watching(listing=True, hand_over=lambda kind, body: taken.append((kind, name_of(body))))
+    queued = Queued()
+    lines = watching(listing=True, hand_over=lambda kind, body: taken.append((kind, name_of(body))), queued=queued)
     first = line("ADDED", ours("a", "uid-a"))
     assert lines.feed(first + end_of_list()) == first + end_of_list()
+    queued.brought("uid-a")
     changes = [("MODIFIED", pod("a", "uid-a", 10)), ("DELETED", ours("a", "uid-a", 11)), ("ADDED", ours("c", "uid-c", 12))]
     assert lines.feed(b"".join(line(*change) for change in changes)) == b""
     assert taken == [("MODIFIED", "a"), ("DELETED", "a"), ("ADDED", "c")]
@@ -319,7 +329,23 @@ def test_what_goes_past_kopf_counts_as_passed() -> None:
     lines = watching(known, hand_over=lambda *_: None)
     lines.feed(line("ADDED", ours("a", "uid-a", 7)) + line("ADDED", ours("b", "uid-b", 8)))
     lines.feed(line("DELETED", ours("b", "uid-b", 9)))
-    assert (known.version("uid-a"), known.version("uid-b")) == ("7", None)
+    assert ("uid-a" in known, "uid-b" in known) == (True, False)
+
+
+def test_events_queue_up_behind_what_kopf_has_not_brought_yet() -> None:
+    """Else a pod that was listed and then deleted would be gone before anybody had heard of it."""
+    taken: list[str] = []
+    queued = Queued()
+    lines = watching(listing=True, hand_over=lambda _, body: taken.append(body["metadata"]["resourceVersion"]), queued=queued)
+    changes = [line("MODIFIED", ours("a", "uid-a", version)) for version in range(10, 13)]
+    lines.feed(line("ADDED", ours("a", "uid-a")) + end_of_list())
+    assert lines.feed(changes[0]) == changes[0]
+    queued.brought("uid-a")
+    assert lines.feed(changes[1]) == changes[1]
+    for _ in range(2):
+        queued.brought("uid-a")
+    assert lines.feed(changes[2]) == b""
+    assert taken == ["12"]
 
 
 @pytest.mark.parametrize("text", [b'{"type":"BOOKMARK"', b'{"type":"ADDED","object":{"kind":"Pod","apiVersion":"v1"}}'])
@@ -404,7 +430,7 @@ def page(*items: dict[str, Any], more: str = "") -> bytes:
 def test_a_page_keeps_annotated_and_known_pods() -> None:
     body = page(ours("a", "uid-a"), pod("b", "uid-b"), pod("c", "uid-c", ownerReferences=[OWNER]), more="token")
     sifted = sift_page(body, prefix=PREFIX, known=Known({"uid-c"}))
-    assert sifted.versions.keys() == {"uid-a", "uid-c"}
+    assert sifted.uids == {"uid-a", "uid-c"}
     assert not sifted.last
     kept = json.loads(sifted.body)
     assert [item["metadata"]["name"] for item in kept["items"]] == ["a", "c"]
@@ -426,7 +452,7 @@ def test_a_page_in_another_form_passes_whole() -> None:
     body = json.dumps(json.loads(page(pod("a", "uid-a"), ours("b", "uid-b"))), indent=2).encode()
     sifted = sift_page(body, prefix=PREFIX, known=Known())
     assert sifted.body == body
-    assert sifted.versions.keys() == {"uid-a", "uid-b"}
+    assert sifted.uids == {"uid-a", "uid-b"}
 
 
 def test_with_filtering_off_a_page_passes_whole() -> None:

@@ -4,7 +4,7 @@ import json
 import socket
 from collections import defaultdict, deque
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import aiohttp
 import pytest
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry_status.cluster.connection import DEAD_AFTER, open_session, patient_socket
-from registry_status.cluster.lines import WatchFault
+from registry_status.cluster.lines import Known, Queued, WatchFault
 from registry_status.cluster.streams import SHORT_LIVED, SLOWEST_PACE, IncompleteListError, Pace, PodStreams
 from registry_status.cluster.watch import Login
 from tests.unit.cluster.fake_api import FakeApi, Listening, access_to, end_of_list, line, pod, serving
@@ -55,16 +55,6 @@ def pod_streams() -> PodStreams:
     return PodStreams(prefix="registry-status.io/", listener=Listening(), tracked=())
 
 
-def knowing(*watches: str | Mapping[str, str]) -> PodStreams:
-    """Make streams whose watches have passed on pods in these versions."""
-    streams = pod_streams()
-    for namespace, versions in zip(watches[::2], watches[1::2], strict=True):
-        watch = streams.watch(str(namespace))
-        for uid, version in cast("Mapping[str, str]", versions).items():
-            watch.known.add(uid, version)
-    return streams
-
-
 def listening(streams: PodStreams) -> Listening:
     assert isinstance(streams.listener, Listening)
     return streams.listener
@@ -83,38 +73,6 @@ async def test_a_server_below_a_path_is_one_too() -> None:
     async with serving(FakeApi()) as api, open_session(access_to(api), streams) as session:
         await session.get(f"{api.url}/k8s/clusters/c-1/api/v1/namespaces/apps/pods?watch=true&sendInitialEvents=true")
     assert listening(streams).started == ["apps"]
-
-
-@pytest.mark.parametrize(
-    ("kind", "version", "taken"),
-    [(None, "7", True), ("MODIFIED", "7", True), (None, "6", False), ("MODIFIED", "6", False), ("DELETED", "6", False)],
-)
-def test_of_what_comes_out_of_kopf_only_the_newest_state_is_taken(kind: str | None, version: str, taken: bool) -> None:
-    streams = knowing("one", {"uid-a": "7"})
-    streams.come_through(kind, pod("a", int(version)))
-    assert listening(streams).events == ([(kind, "a")] if taken else [])
-
-
-@pytest.mark.parametrize(("kind", "taken"), [(None, False), ("ADDED", False), ("MODIFIED", False), ("DELETED", True)])
-def test_of_a_pod_that_is_gone_only_its_end_is_taken(kind: str | None, taken: bool) -> None:
-    streams = knowing("one", {})
-    streams.come_through(kind, pod("a", 7))
-    assert bool(listening(streams).events) == taken
-
-
-def test_each_watch_knows_its_own_pods() -> None:
-    streams = knowing("one", {"uid-a": "7"}, "two", {"uid-b": "8"})
-    for name, version in (("a", 7), ("b", 8), ("a", 8), ("b", 7)):
-        streams.come_through("MODIFIED", pod(name, version))
-    assert [name for _, name in listening(streams).events] == ["a", "b"]
-
-
-def test_without_the_filter_nothing_goes_past_kopf_and_all_that_comes_is_taken() -> None:
-    streams = knowing("one", {"uid-a": "7"})
-    streams.filtering = False
-    for version in (5, 6, 7):
-        streams.come_through("MODIFIED", pod("a", version))
-    assert len(listening(streams).events) == 3
 
 
 async def test_another_login_opens_a_session_only_when_the_last_one_was_closed() -> None:
@@ -146,27 +104,28 @@ class Kopf:
 
     def __init__(self, *, filtering: bool) -> None:
         self.taken: list[tuple[str | None, str, int]] = []
+        self.read: list[tuple[str | None, str, int]] = []
         self.streams = PodStreams(prefix="registry-status.io/", listener=self, tracked=(), filtering=filtering)
+        self.known = Known()
         self.queues: dict[str, deque[tuple[str | None, Mapping[str, Any]]]] = defaultdict(deque)
         self.alive: dict[str, int] = {}
         self.version = 0
         self.lines = self.open(listing=False)
 
     def open(self, *, listing: bool) -> FedLines:
-        known = self.streams.watch("").known
         return FedLines(
-            prefix=self.streams.prefix, known=known, listing=listing, filtering=self.streams.filtering,
-            hand_over=self.streams.hand_over if self.streams.filtering else None,
+            prefix=self.streams.prefix, known=self.known, listing=listing, filtering=self.streams.filtering,
+            hand_over=self.streams.hand_over if self.streams.filtering else None, queued=self.streams.queued,
         )  # fmt: skip
 
     def take(self, kind: str | None, body: Mapping[str, Any]) -> None:
         self.taken.append((kind, body["metadata"]["name"], int(body["metadata"]["resourceVersion"])))
 
-    def read(self, data: bytes) -> None:
+    def feed(self, kind: str, name: str, version: int) -> None:
         in_list = self.lines.in_list
-        for event in map(json.loads, self.lines.feed(data).splitlines()):
-            if event["type"] != "BOOKMARK":
-                self.queues[event["object"]["metadata"]["name"]].append((None if in_list else event["type"], event["object"]))
+        self.read.append((None if in_list else kind, name, version))
+        for event in map(json.loads, self.lines.feed(line(kind, pod(name, version))).splitlines()):
+            self.queues[name].append((None if in_list else event["type"], event["object"]))
 
     def step(self, what: str, name: str) -> None:
         self.version += 1
@@ -175,11 +134,12 @@ class Kopf:
                 self.streams.come_through(*self.queues[name].popleft())
         elif what == "list":
             self.lines = self.open(listing=True)
-            self.read(b"".join(line("ADDED", pod(one, version)) for one, version in self.alive.items()))
-            self.read(end_of_list(self.version))
+            for one, version in self.alive.items():
+                self.feed("ADDED", one, version)
+            self.lines.feed(end_of_list(self.version))
         elif what == "change" or name in self.alive:
             kind = "DELETED" if what == "delete" else "MODIFIED" if name in self.alive else "ADDED"
-            self.read(line(kind, pod(name, self.version)))
+            self.feed(kind, name, self.version)
             self.alive[name] = self.version
             if what == "delete":
                 del self.alive[name]
@@ -194,14 +154,18 @@ class Kopf:
 
 @pytest.mark.parametrize("filtering", [True, False])
 @given(steps=STEPS)
-def test_no_older_state_comes_after_a_newer_one_and_the_newest_comes(steps: list[tuple[str, str]], filtering: bool) -> None:
+def test_events_of_a_pod_come_in_their_order_and_none_is_left_out(steps: list[tuple[str, str]], filtering: bool) -> None:
     kopf = Kopf(filtering=filtering)
-    for step in [*steps, *(("come out", name) for name in "abc" for _ in range(len(steps)))]:
+    for step in [*steps, *(("come out", name) for name in "abc" for _ in range(2 * len(steps)))]:
         kopf.step(*step)
     for name in "abc":
-        told = [(kind, version) for kind, one, version in kopf.taken if one == name]
-        assert [version for _, version in told] == sorted(version for _, version in told)
-        if name in kopf.alive:
-            assert told[-1][1] == kopf.alive[name]
-        elif told:
-            assert told[-1][0] == "DELETED"
+        assert [event for event in kopf.taken if event[1] == name] == [event for event in kopf.read if event[1] == name]
+    assert not any(f"uid-{name}" in kopf.streams.queued for name in "abc")
+
+
+def test_when_kopf_ends_its_queues_are_gone() -> None:
+    queued = Queued()
+    queued.given("uid-a")
+    queued.lost()
+    queued.brought("uid-a")
+    assert "uid-a" not in queued
