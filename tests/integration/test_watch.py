@@ -219,7 +219,7 @@ def test_a_pod_in_protobuf_says_what_it_says_in_json(cluster: Cluster, namespace
     answer = cluster.http.get(path, headers={"Accept": frames.ACCEPT})
     assert answer.headers["content-type"].startswith(frames.CONTENT_TYPE)
     stream = WatchFrames(prefix=b"registry-status.io/", known=Known(varied.values()), listing=True)
-    binary = [json.loads(line) for line in stream.take(answer.content, len(answer.content), 0.0)[0].splitlines()]
+    binary = [json.loads(line) for line in stream.take(answer.content, len(answer.content))[0].splitlines()]
     text = [json.loads(line) for line in cluster.http.get(path).content.splitlines()]
     assert len(binary) == len(text) == len(varied) + 2
     for ours, theirs in zip(binary[:-1], text[:-1], strict=True):
