@@ -16,7 +16,7 @@ from registry_status.cluster import frames
 from registry_status.cluster.access import load_access
 from registry_status.cluster.api import ApiServer, Permission, missing_permissions, server_version
 from registry_status.cluster.frames import WatchFrames
-from registry_status.cluster.lines import ITEM, LIST_HEAD, NEXT_ITEM, POD, Known, WatchFault
+from registry_status.cluster.lines import ITEM, LIST_HEAD, NEXT_ITEM, POD, Known, Queued, WatchFault
 from registry_status.cluster.protobuf import decode_object
 from registry_status.cluster.read import list_pod_uids, list_pods, read_pod
 from registry_status.cluster.watch import run_pod_watch
@@ -218,7 +218,7 @@ def test_a_pod_in_protobuf_says_what_it_says_in_json(cluster: Cluster, namespace
     path = f"/api/v1/namespaces/{namespace}/pods?{query}"
     answer = cluster.http.get(path, headers={"Accept": frames.ACCEPT})
     assert answer.headers["content-type"].startswith(frames.CONTENT_TYPE)
-    stream = WatchFrames(prefix=b"registry-status.io/", known=Known(varied.values()), listing=True)
+    stream = WatchFrames(prefix=b"registry-status.io/", known=Known(varied.values()), listing=True, queued=Queued())
     binary = [json.loads(line) for line in stream.take(answer.content, len(answer.content))[0].splitlines()]
     text = [json.loads(line) for line in cluster.http.get(path).content.splitlines()]
     assert len(binary) == len(text) == len(varied) + 2

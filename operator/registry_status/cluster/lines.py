@@ -151,13 +151,13 @@ class WatchStream(ABC):
         prefix: bytes,
         known: Known,
         listing: bool,
+        queued: Queued,
         filtering: bool = True,
         hand_over: Take | None = None,
-        queued: Queued | None = None,
     ) -> None:
         """`prefix` is the annotation prefix; `listing`: the stream begins with all that exists (`sendInitialEvents`).
 
-        Without `hand_over` all that passes goes to kopf, also after the list; `queued` is what its queues hold.
+        `queued` is what kopf's queues hold. Without `hand_over` all that passes goes there, also after the list.
         """
         self.listed: set[str] = set()
         """The pods of the list that were passed on."""
@@ -169,7 +169,7 @@ class WatchStream(ABC):
         self.known = known
         self.filtering = filtering
         self._hand_over = hand_over
-        self._queued = queued if queued is not None else Queued()
+        self._queued = queued
         self._untold = ""
         """The version that the stream has come to, if kopf has not been told."""
 

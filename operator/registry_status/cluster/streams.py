@@ -24,6 +24,7 @@ import aiohttp
 
 from registry_status.cluster import frames
 from registry_status.cluster.access import AccessError
+from registry_status.cluster.api import mapping
 from registry_status.cluster.connection import UNAUTHORIZED, Handler
 from registry_status.cluster.frames import WatchFrames
 from registry_status.cluster.lines import (
@@ -155,7 +156,7 @@ class PodStreams:
 
     def come_through(self, kind: str | None, pod: Mapping[str, object]) -> None:
         """Take what comes out of kopf's queues."""
-        self.queued.brought(str(cast("Mapping[str, object]", pod.get("metadata", {})).get("uid")))
+        self.queued.brought(str(mapping(pod.get("metadata")).get("uid")))
         self.listener.take(kind, pod)
 
     def hand_over(self, kind: str | None, pod: Mapping[str, object]) -> None:
@@ -163,8 +164,7 @@ class PodStreams:
         try:
             self.listener.take(kind, pod)
         except Exception:
-            name = cast("Mapping[str, object]", pod["metadata"]).get("name")
-            logger.exception("internal error while taking an event of pod %s", name)
+            logger.exception("internal error while taking an event of pod %s", mapping(pod.get("metadata")).get("name"))
 
     def refuse_lists(self) -> None:
         """Note that the server does not send lists within watches: an API server whose feature gate WatchList is off."""

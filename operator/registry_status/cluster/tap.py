@@ -110,10 +110,10 @@ class Tap(asyncio.BufferedProtocol):
 
     def _offer_late(self) -> None:
         self._due = None
-        self._offer(searched=not self._is_cut)
+        self._offer(may_be_urgent=self._is_cut)
 
-    def _offer(self, *, searched: bool = False) -> None:
-        taken, wakes = self._take(self._buffer, self._filled, not searched)
+    def _offer(self, *, may_be_urgent: bool = True) -> None:
+        taken, wakes = self._take(self._buffer, self._filled, may_be_urgent)
         if taken == self._filled:
             self._filled = 0
         elif taken:

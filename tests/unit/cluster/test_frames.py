@@ -16,13 +16,11 @@ from registry_status.cluster.lines import (
     LONGEST_LINE,
     Known,
     Queued,
-    Take,
     WatchFault,
 )
 from registry_status.cluster.protobuf import MAGIC, MalformedError, decode_event, decode_object
 from tests.unit.cluster.feeding import FedFrames
 
-PREFIX = b"registry-status.io/"
 OURS = {"registry-status.io/service": "orders"}
 
 
@@ -89,19 +87,6 @@ def failure(code: int) -> bytes:
     return frame("ERROR", envelope("Status", delimited(2, b"Failure") + delimited(3, b"says") + number(6, code)))
 
 
-def watching(
-    known: Known | None = None,
-    *,
-    listing: bool = False,
-    filtering: bool = True,
-    hand_over: Take | None = None,
-    queued: Queued | None = None,
-) -> FedFrames:
-    return FedFrames(
-        prefix=PREFIX, known=known or Known(), listing=listing, filtering=filtering, hand_over=hand_over, queued=queued
-    )
-
-
 def bookmarked(stream: FedFrames) -> str:
     version: str = json.loads(stream.bookmark())["object"]["metadata"]["resourceVersion"]
     return version
@@ -123,27 +108,27 @@ def told(stream: FedFrames, data: bytes) -> list[tuple[str, Any]]:
 
 def test_pods_of_ours_pass_and_others_do_not() -> None:
     data = added("a", 1, annotations=OURS) + added("b", 2) + added("c", 3, annotations={"note": "registry-status"})
-    assert told(watching(), data) == [("ADDED", "a")]
+    assert told(FedFrames(), data) == [("ADDED", "a")]
 
 
 def test_without_the_filter_all_pass() -> None:
-    assert told(watching(filtering=False), added("a", 1) + added("b", 2)) == [("ADDED", "a"), ("ADDED", "b")]
+    assert told(FedFrames(filtering=False), added("a", 1) + added("b", 2)) == [("ADDED", "a"), ("ADDED", "b")]
 
 
 def test_a_pod_that_passed_before_passes_until_it_is_gone() -> None:
-    stream = watching()
+    stream = FedFrames()
     data = added("a", 1, annotations=OURS) + added("a", 1, 2, kind="MODIFIED") + added("a", 1, 3, kind="DELETED")
     assert told(stream, data + added("a", 1, 4)) == [("ADDED", "a"), ("MODIFIED", "a"), ("DELETED", "a")]
 
 
 def test_a_tracked_pod_passes_whatever_it_holds() -> None:
-    assert told(watching(Known({uid(7)})), added("a", 7) + added("b", 8)) == [("ADDED", "a")]
+    assert told(FedFrames(Known({uid(7)})), added("a", 7) + added("b", 8)) == [("ADDED", "a")]
 
 
 @pytest.mark.parametrize("name", ["a", "a" * 36, "a" * 127, "a" * 128, "a" * 253, "x.5d3f2c1b-0000-4000-8000-000000000001"])
 def test_names_of_any_length_are_no_trouble(name: str) -> None:
     tracked = Known({uid(7)})
-    assert told(watching(tracked), added(name, 7) + added(name, 8)) == [("ADDED", name)]
+    assert told(FedFrames(tracked), added(name, 7) + added(name, 8)) == [("ADDED", name)]
 
 
 EVENTS = st.lists(
@@ -154,12 +139,12 @@ EVENTS = st.lists(
 @given(events=EVENTS, cuts=st.lists(st.integers(1, 400), max_size=8))
 def test_bytes_cut_anywhere_say_the_same(events: list[tuple[str, int, bool]], cuts: list[int]) -> None:
     data = b"".join(added(f"p{of}", of, 1, OURS if ours else {}, kind) for kind, of, ours in events)
-    stream, rest, out = watching(Known({uid(3)})), data, b""
+    stream, rest, out = FedFrames(Known({uid(3)})), data, b""
     for cut in cuts:
         out += stream.feed(rest[:cut])
         rest = rest[cut:]
     out += stream.feed(rest)
-    assert out == watching(Known({uid(3)})).feed(data)
+    assert out == FedFrames(Known({uid(3)})).feed(data)
     assert stream.fault is None
 
 
@@ -172,13 +157,13 @@ def test_no_event_of_a_pod_that_matters_is_dropped(events: list[tuple[str, int, 
         if ours or of in known:
             expected.append((kind, f"p{of}"))
             known = known - {of} | {3} if kind == "DELETED" else known | {of}
-    assert told(watching(Known({uid(3)})), data) == expected
+    assert told(FedFrames(Known({uid(3)})), data) == expected
 
 
 def test_bytes_known_to_hold_nothing_of_ours_are_judged_by_their_uids_alone() -> None:
     data = added("a", 1, kind="MODIFIED") + added("b", 2)
     for may_be_ours in (True, False):
-        kept, taken = watching(Known({uid(1)})).take(data, len(data), may_be_ours=may_be_ours)
+        kept, taken = FedFrames(Known({uid(1)})).take(data, len(data), may_be_ours=may_be_ours)
         assert [json.loads(kept)["object"]["metadata"]["name"], taken] == ["a", len(data)]
 
 
@@ -186,7 +171,7 @@ def test_bytes_known_to_hold_nothing_of_ours_are_judged_by_their_uids_alone() ->
 
 
 def test_a_list_ends_with_its_bookmark_and_no_other() -> None:
-    stream = watching(listing=True)
+    stream = FedFrames(listing=True)
     early = frame("BOOKMARK", envelope("Pod", delimited(1, metadata("", "", 5))))
     assert told(stream, added("a", 1, annotations=OURS) + early) == [("ADDED", "a")]
     assert stream.in_list
@@ -195,7 +180,7 @@ def test_a_list_ends_with_its_bookmark_and_no_other() -> None:
 
 
 def test_a_list_that_is_cut_begins_anew() -> None:
-    stream = watching(listing=True)
+    stream = FedFrames(listing=True)
     stream.feed(added("a", 1, annotations=OURS))
     assert stream.finish() == EXPIRED
     assert stream.fault is WatchFault.INITIAL_CUT
@@ -203,7 +188,7 @@ def test_a_list_that_is_cut_begins_anew() -> None:
 
 @pytest.mark.parametrize("version", [7, 18, 4_000_000_000])
 def test_a_bookmark_tells_how_far_the_stream_has_come(version: int) -> None:
-    stream = watching()
+    stream = FedFrames()
     assert told(stream, added("b", 2, version - 1) + added("b", 2, version)) == []
     assert bookmarked(stream) == str(version)
     assert stream.bookmark() == b""
@@ -212,7 +197,7 @@ def test_a_bookmark_tells_how_far_the_stream_has_come(version: int) -> None:
 def test_after_the_list_what_passes_goes_past_kopf() -> None:
     taken: list[tuple[str, Any]] = []
     queued = Queued()
-    stream = watching(listing=True, hand_over=lambda kind, body: taken.append((kind, body)), queued=queued)
+    stream = FedFrames(listing=True, hand_over=lambda kind, body: taken.append((kind, body)), queued=queued)
     assert told(stream, added("a", 1, 8, OURS) + end_of_list(9)) == [("ADDED", "a"), ("BOOKMARK", "9")]
     queued.brought(uid(1))
     assert told(stream, added("a", 1, 17, kind="MODIFIED") + added("b", 2, 18) + added("c", 3, 19, OURS)) == []
@@ -229,14 +214,14 @@ def test_after_the_list_what_passes_goes_past_kopf() -> None:
     ("code", "fault"), [(410, WatchFault.EXPIRED), (500, WatchFault.STREAM_ERROR), (403, WatchFault.STREAM_ERROR)]
 )
 def test_every_error_makes_kopf_list_anew(code: int, fault: WatchFault) -> None:
-    stream = watching()
+    stream = FedFrames()
     assert told(stream, failure(code) + added("a", 1, annotations=OURS)) == [("ERROR", 410)]
     assert stream.fault is fault
     assert f"{code}: says" in stream.detail
 
 
 def test_an_event_without_end_is_not_kept_for_ever() -> None:
-    stream = watching()
+    stream = FedFrames()
     data = (LONGEST_LINE * 2).to_bytes(LENGTH, "big") + b"x" * (LONGEST_LINE + 1)
     assert stream.feed(data) == EXPIRED
     assert stream.fault is WatchFault.MALFORMED
@@ -244,7 +229,7 @@ def test_an_event_without_end_is_not_kept_for_ever() -> None:
 
 @given(st.binary(max_size=200))
 def test_nonsense_makes_kopf_list_anew_and_nothing_worse(data: bytes) -> None:
-    stream = watching()
+    stream = FedFrames()
     out = stream.feed(len(data).to_bytes(LENGTH, "big") + data)
     assert out in (b"", EXPIRED) or stream.fault is None
     assert (stream.fault is not None) == (out == EXPIRED)
@@ -255,7 +240,7 @@ def test_a_damaged_pod_is_a_fault_or_a_pod_but_never_an_exception(cut: int, flip
     whole = added("a", 1, annotations=OURS)[LENGTH:]
     position = cut % len(whole)
     damaged = whole[:position] + bytes([flip]) + whole[position + 1 :]
-    stream = watching()
+    stream = FedFrames()
     for line in stream.feed(len(damaged).to_bytes(LENGTH, "big") + damaged).splitlines():
         json.loads(line)
     with pytest.raises(MalformedError):

@@ -17,13 +17,11 @@ from registry_status.cluster.lines import (
     Known,
     MalformedPageError,
     Queued,
-    Take,
     WatchFault,
     sift_page,
 )
-from tests.unit.cluster.feeding import FedLines
+from tests.unit.cluster.feeding import PREFIX, FedLines
 
-PREFIX = b"registry-status.io/"
 OWNER = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "rs", "uid": "owner-1"}
 
 
@@ -57,19 +55,6 @@ def end_of_list(version: int = 9) -> bytes:
     )
 
 
-def watching(
-    known: Known | None = None,
-    *,
-    listing: bool = False,
-    filtering: bool = True,
-    hand_over: Take | None = None,
-    queued: Queued | None = None,
-) -> FedLines:
-    return FedLines(
-        prefix=PREFIX, known=known or Known(), listing=listing, filtering=filtering, hand_over=hand_over, queued=queued
-    )
-
-
 def name_of(body: Mapping[str, Any]) -> str:
     return str(body["metadata"]["name"])
 
@@ -83,27 +68,27 @@ def events(kept: bytes) -> list[dict[str, Any]]:
 
 def test_a_line_with_the_annotation_prefix_passes_unchanged() -> None:
     text = line("ADDED", ours("a", "uid-a"))
-    assert watching().feed(text) == text
+    assert FedLines().feed(text) == text
 
 
 def test_a_line_of_a_stranger_is_dropped() -> None:
-    assert watching().feed(line("MODIFIED", pod("a", "uid-a"))) == b""
+    assert FedLines().feed(line("MODIFIED", pod("a", "uid-a"))) == b""
 
 
 def test_a_tracked_pod_passes_without_its_annotation() -> None:
     text = line("MODIFIED", pod("a", "uid-a"))
-    assert watching(Known({"uid-a"})).feed(text) == text
+    assert FedLines(Known({"uid-a"})).feed(text) == text
 
 
 def test_a_pod_that_passed_once_passes_without_its_annotation_even_before_anybody_tracks_it() -> None:
-    lines = watching()
+    lines = FedLines()
     lost = line("MODIFIED", pod("a", "uid-a", 2))
     assert lines.feed(line("ADDED", ours("a", "uid-a")) + lost).endswith(lost)
 
 
 def test_a_deleted_pod_passes_and_is_forgotten() -> None:
     known = Known()
-    lines = watching(known)
+    lines = FedLines(known)
     lines.feed(line("ADDED", ours("a", "uid-a")))
     gone = line("DELETED", pod("a", "uid-a", 2))
     assert lines.feed(gone) == gone
@@ -122,8 +107,8 @@ def test_a_deleted_pod_passes_and_is_forgotten() -> None:
 def test_the_uid_of_a_line_is_the_pods_own(more: dict[str, Any]) -> None:
     """Owners' uids, and texts that look like uids, come later in Go's order: neither takes part."""
     text = line("MODIFIED", pod("a", "uid-a", **more))
-    assert watching(Known({"uid-a"})).feed(text) == text
-    assert watching(Known({"owner-1"})).feed(text) == b""
+    assert FedLines(Known({"uid-a"})).feed(text) == text
+    assert FedLines(Known({"owner-1"})).feed(text) == b""
 
 
 def test_fields_in_any_other_order_are_not_trusted_and_pass() -> None:
@@ -134,16 +119,16 @@ def test_fields_in_any_other_order_are_not_trusted_and_pass() -> None:
         json.dumps({"type": "MODIFIED", "object": body}).encode() + b"\n",
         json.dumps({"object": body, "type": "MODIFIED"}, separators=(",", ":")).encode() + b"\n",
     ):
-        assert watching().feed(text) == text
+        assert FedLines().feed(text) == text
 
 
 def test_with_filtering_off_every_line_passes() -> None:
     text = line("ADDED", pod("a", "uid-a")) + line("MODIFIED", pod("b", "uid-b"))
-    assert watching(filtering=False).feed(text) == text
+    assert FedLines(filtering=False).feed(text) == text
 
 
 def test_an_unknown_kind_of_event_is_dropped() -> None:
-    assert watching().feed(line("SURPRISE", pod("a", "uid-a"))) == b""
+    assert FedLines().feed(line("SURPRISE", pod("a", "uid-a"))) == b""
 
 
 names = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,8}[a-z0-9])?", fullmatch=True)
@@ -172,7 +157,7 @@ def written(stream: Any) -> list[bytes]:
 @settings(deadline=None)
 def test_where_the_bytes_are_cut_does_not_matter(stream: Any, cut: list[int], tracked: frozenset[str]) -> None:
     data = b"".join(written(stream))
-    whole, pieces = watching(Known(tracked)), watching(Known(tracked))
+    whole, pieces = FedLines(Known(tracked)), FedLines(Known(tracked))
     places = [0, *sorted(place for place in cut if place < len(data)), len(data)]
     kept = b"".join(pieces.feed(data[start:stop]) for start, stop in pairwise(places))
     assert kept == whole.feed(data)
@@ -181,7 +166,7 @@ def test_where_the_bytes_are_cut_does_not_matter(stream: Any, cut: list[int], tr
 @given(streams, st.frozensets(uids))
 @settings(deadline=None)
 def test_what_matters_is_never_dropped(stream: Any, tracked: frozenset[str]) -> None:
-    kept = watching(Known(tracked)).feed(b"".join(written(stream))).splitlines(keepends=True)
+    kept = FedLines(Known(tracked)).feed(b"".join(written(stream))).splitlines(keepends=True)
     passed: set[str] = set()
     for text, (kind, body, _) in zip(written(stream), stream, strict=True):
         uid = body["metadata"]["uid"]
@@ -194,7 +179,7 @@ def test_what_matters_is_never_dropped(stream: Any, tracked: frozenset[str]) -> 
 def test_bytes_known_to_hold_nothing_of_ours_are_judged_by_their_uids_alone() -> None:
     data = line("MODIFIED", pod("a", "uid-a")) + line("MODIFIED", pod("b", "uid-b"))
     for may_be_ours in (True, False):
-        kept, taken = watching(Known({"uid-a"})).take(data, len(data), may_be_ours=may_be_ours)
+        kept, taken = FedLines(Known({"uid-a"})).take(data, len(data), may_be_ours=may_be_ours)
         assert (kept, taken) == (line("MODIFIED", pod("a", "uid-a")), len(data))
 
 
@@ -202,7 +187,7 @@ def test_bytes_known_to_hold_nothing_of_ours_are_judged_by_their_uids_alone() ->
 
 
 def test_the_list_is_complete_with_its_bookmark_and_tells_who_passed() -> None:
-    lines, in_list = watching(listing=True), []
+    lines, in_list = FedLines(listing=True), []
     for data in (line("ADDED", ours("a", "uid-a")) + line("ADDED", pod("b", "uid-b")), end_of_list()):
         in_list.append(lines.in_list)
         kept = lines.feed(data)
@@ -212,27 +197,27 @@ def test_the_list_is_complete_with_its_bookmark_and_tells_who_passed() -> None:
 
 
 def test_an_empty_list_is_complete_too() -> None:
-    lines = watching(listing=True)
+    lines = FedLines(listing=True)
     assert lines.feed(end_of_list()) == end_of_list()
     assert (lines.in_list, lines.listed) == (False, set())
 
 
 def test_within_the_list_kopf_sees_no_bookmark_for_it_would_take_it_for_the_end() -> None:
-    lines = watching(listing=True)
+    lines = FedLines(listing=True)
     early = line("BOOKMARK", {"kind": "Pod", "apiVersion": "v1", "metadata": {"resourceVersion": "5"}})
     assert lines.feed(early + line("ADDED", pod("a", "uid-a"))) == b""
     assert lines.in_list
 
 
 def test_a_list_cut_short_starts_anew() -> None:
-    lines = watching(listing=True)
+    lines = FedLines(listing=True)
     lines.feed(line("ADDED", ours("a", "uid-a")) + b'{"type":"AD')
     assert lines.finish() == EXPIRED
     assert lines.fault is WatchFault.INITIAL_CUT
 
 
 def test_a_stream_that_ends_after_its_list_just_ends() -> None:
-    lines = watching(listing=True)
+    lines = FedLines(listing=True)
     lines.feed(end_of_list() + b'{"type":"AD')
     assert lines.finish() == b""
     assert lines.fault is None
@@ -240,8 +225,8 @@ def test_a_stream_that_ends_after_its_list_just_ends() -> None:
 
 def test_a_complete_list_forgets_pods_that_are_no_longer_there() -> None:
     known = Known()
-    watching(known).feed(line("ADDED", ours("a", "uid-a")) + line("ADDED", ours("b", "uid-b")))
-    watching(known, listing=True).feed(line("ADDED", ours("b", "uid-b")) + end_of_list())
+    FedLines(known).feed(line("ADDED", ours("a", "uid-a")) + line("ADDED", ours("b", "uid-b")))
+    FedLines(known, listing=True).feed(line("ADDED", ours("b", "uid-b")) + end_of_list())
     assert "uid-a" not in known
     assert "uid-b" in known
 
@@ -250,7 +235,7 @@ def test_a_complete_list_forgets_pods_that_are_no_longer_there() -> None:
 
 
 def test_after_the_list_a_bookmark_tells_once_how_far_the_stream_has_come() -> None:
-    lines = watching()
+    lines = FedLines()
     lines.feed(line("MODIFIED", pod("a", "uid-a", 7)) + line("MODIFIED", pod("b", "uid-b", 8)))
     (bookmark,) = events(lines.bookmark())
     assert bookmark["type"] == "BOOKMARK"
@@ -259,26 +244,26 @@ def test_after_the_list_a_bookmark_tells_once_how_far_the_stream_has_come() -> N
 
 
 def test_the_last_thing_a_stream_tells_is_how_far_it_came() -> None:
-    lines = watching()
+    lines = FedLines()
     lines.feed(line("MODIFIED", pod("a", "uid-a", 7)))
     (bookmark,) = events(lines.finish())
     assert bookmark["object"]["metadata"] == {"resourceVersion": "7"}
 
 
 def test_a_line_that_passes_is_as_good_as_a_bookmark() -> None:
-    lines = watching()
+    lines = FedLines()
     lines.feed(line("MODIFIED", pod("b", "uid-b", 7)) + line("MODIFIED", ours("a", "uid-a", 8)))
     assert lines.bookmark() == b""
 
 
 def test_within_the_list_there_is_no_bookmark_of_ours() -> None:
-    lines = watching(listing=True)
+    lines = FedLines(listing=True)
     lines.feed(line("ADDED", pod("b", "uid-b", 7)))
     assert lines.bookmark() == b""
 
 
 def test_a_stream_with_a_fault_tells_nothing_behind_it() -> None:
-    lines = watching()
+    lines = FedLines()
     lines.feed(line("MODIFIED", pod("b", "uid-b", 7)))
     assert lines.feed(b"nonsense\n") == EXPIRED
     assert lines.bookmark() + lines.finish() == b""
@@ -286,7 +271,7 @@ def test_a_stream_with_a_fault_tells_nothing_behind_it() -> None:
 
 def test_the_servers_own_bookmarks_pass() -> None:
     text = line("BOOKMARK", {"kind": "Pod", "apiVersion": "v1", "metadata": {"resourceVersion": "5"}})
-    assert watching().feed(text) == text
+    assert FedLines().feed(text) == text
 
 
 @pytest.mark.parametrize("past_kopf", [True, False])
@@ -298,7 +283,7 @@ def test_versions_never_run_backwards(steps: list[tuple[bool, bool]], past_kopf:
     def take(_: str, body: Mapping[str, Any]) -> None:
         taken.append(int(body["metadata"]["resourceVersion"]))
 
-    lines, seen = watching(hand_over=take if past_kopf else None), []
+    lines, seen = FedLines(hand_over=take if past_kopf else None), []
     for version, (annotated, asked) in enumerate(steps, start=1):
         body = ours("a", f"uid-{version}", version) if annotated else pod("a", f"uid-{version}", version)
         for event in events(lines.feed(line("ADDED", body)) + (lines.bookmark() if asked else b"")):
@@ -315,7 +300,7 @@ def test_versions_never_run_backwards(steps: list[tuple[bool, bool]], past_kopf:
 def test_after_the_list_what_passes_goes_past_kopf() -> None:
     taken: list[tuple[str, str]] = []
     queued = Queued()
-    lines = watching(listing=True, hand_over=lambda kind, body: taken.append((kind, name_of(body))), queued=queued)
+    lines = FedLines(listing=True, hand_over=lambda kind, body: taken.append((kind, name_of(body))), queued=queued)
     first = line("ADDED", ours("a", "uid-a"))
     assert lines.feed(first + end_of_list()) == first + end_of_list()
     queued.brought("uid-a")
@@ -326,7 +311,7 @@ def test_after_the_list_what_passes_goes_past_kopf() -> None:
 
 def test_what_goes_past_kopf_counts_as_passed() -> None:
     known = Known()
-    lines = watching(known, hand_over=lambda *_: None)
+    lines = FedLines(known, hand_over=lambda *_: None)
     lines.feed(line("ADDED", ours("a", "uid-a", 7)) + line("ADDED", ours("b", "uid-b", 8)))
     lines.feed(line("DELETED", ours("b", "uid-b", 9)))
     assert ("uid-a" in known, "uid-b" in known) == (True, False)
@@ -336,7 +321,7 @@ def test_events_queue_up_behind_what_kopf_has_not_brought_yet() -> None:
     """Else a pod that was listed and then deleted would be gone before anybody had heard of it."""
     taken: list[str] = []
     queued = Queued()
-    lines = watching(listing=True, hand_over=lambda _, body: taken.append(body["metadata"]["resourceVersion"]), queued=queued)
+    lines = FedLines(listing=True, hand_over=lambda _, body: taken.append(body["metadata"]["resourceVersion"]), queued=queued)
     changes = [line("MODIFIED", ours("a", "uid-a", version)) for version in range(10, 13)]
     lines.feed(line("ADDED", ours("a", "uid-a")) + end_of_list())
     assert lines.feed(changes[0]) == changes[0]
@@ -350,12 +335,12 @@ def test_events_queue_up_behind_what_kopf_has_not_brought_yet() -> None:
 
 @pytest.mark.parametrize("text", [b'{"type":"BOOKMARK"', b'{"type":"ADDED","object":{"kind":"Pod","apiVersion":"v1"}}'])
 def test_what_is_no_pod_never_goes_past_kopf(text: bytes) -> None:
-    lines = watching(hand_over=lambda *_: pytest.fail("taken"))
+    lines = FedLines(hand_over=lambda *_: pytest.fail("taken"))
     assert lines.feed(text + b"\n") == EXPIRED
 
 
 def test_a_line_that_only_looks_whole_is_a_fault_once_it_would_go_past_kopf() -> None:
-    lines = watching(hand_over=lambda *_: pytest.fail("taken"))
+    lines = FedLines(hand_over=lambda *_: pytest.fail("taken"))
     assert lines.feed(line("ADDED", ours("a", "uid-a")).replace(b'"spec":', b'"spec"')) == EXPIRED
     assert lines.fault is WatchFault.MALFORMED
 
@@ -365,7 +350,7 @@ def test_a_line_that_only_looks_whole_is_a_fault_once_it_would_go_past_kopf() ->
 
 @pytest.mark.parametrize(("code", "fault"), [(410, WatchFault.EXPIRED), (500, WatchFault.STREAM_ERROR)])
 def test_every_error_in_the_stream_becomes_the_one_kopf_survives(code: int, fault: WatchFault) -> None:
-    lines = watching()
+    lines = FedLines()
     status = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "etcdserver: no leader", "code": code}
     text = line("ADDED", ours("a", "uid-a"))
     assert lines.feed(text + line("ERROR", status) + line("ADDED", ours("b", "uid-b"))) == text + EXPIRED
@@ -392,18 +377,18 @@ def test_every_error_in_the_stream_becomes_the_one_kopf_survives(code: int, faul
     ],
 )
 def test_a_line_that_is_no_event_makes_the_stream_start_anew(text: bytes) -> None:
-    lines = watching()
+    lines = FedLines()
     assert lines.feed(text) == EXPIRED
     assert lines.fault is WatchFault.MALFORMED
     assert lines.detail
 
 
 def test_empty_lines_are_nothing() -> None:
-    assert watching().feed(b"\n\r\n\n") == b""
+    assert FedLines().feed(b"\n\r\n\n") == b""
 
 
 def test_a_line_without_end_is_not_collected_for_ever() -> None:
-    lines = watching()
+    lines = FedLines()
     piece = b"x" * (1 << 20)
     fed = [lines.feed(piece) for _ in range(LONGEST_LINE // len(piece) + 1)]
     assert fed[-1] == EXPIRED
@@ -412,7 +397,7 @@ def test_a_line_without_end_is_not_collected_for_ever() -> None:
 
 def test_a_long_line_in_small_pieces_takes_no_quadratic_time() -> None:
     text = line("ADDED", ours("a", "uid-a") | {"spec": {"x": "y" * (4 << 20)}})
-    lines, started = watching(), time.process_time()
+    lines, started = FedLines(), time.process_time()
     kept = b"".join(lines.feed(text[at : at + 1024]) for at in range(0, len(text), 1024))
     assert kept == text
     assert time.process_time() - started < 2

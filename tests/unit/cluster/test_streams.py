@@ -114,8 +114,8 @@ class Kopf:
 
     def open(self, *, listing: bool) -> FedLines:
         return FedLines(
-            prefix=self.streams.prefix, known=self.known, listing=listing, filtering=self.streams.filtering,
-            hand_over=self.streams.hand_over if self.streams.filtering else None, queued=self.streams.queued,
+            self.known, listing=listing, filtering=self.streams.filtering, queued=self.streams.queued,
+            hand_over=self.streams.hand_over if self.streams.filtering else None,
         )  # fmt: skip
 
     def take(self, kind: str | None, body: Mapping[str, Any]) -> None:
