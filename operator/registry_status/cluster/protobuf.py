@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum, auto
+from functools import lru_cache
 from typing import cast
 
 MAGIC = b"k8s\x00"
@@ -18,6 +19,10 @@ VARINT, DELIMITED = 0, 2
 WIDTHS: Mapping[int, int] = {1: 8, 5: 4}
 """Wire types: numbers, what tells its own length, and what has a fixed one."""
 LONGEST_VARINT = 10
+REMEMBERED = 1024
+"""So many values of a kind are not decoded again when they come again: most of a pod says what it said before."""
+LONGEST_REMEMBERED = 4096
+"""Bytes, so that what is remembered of a kind takes some MiB at most."""
 
 
 class MalformedError(ValueError):
@@ -122,13 +127,25 @@ def _text(data: bytes, begin: int, end: int) -> str | None:
 
 def _time(data: bytes, begin: int, end: int) -> str | None:
     """RFC 3339 in whole seconds, as the JSON API has it."""
-    seconds = _decode(data, begin, end, TIME).get("seconds")
+    seconds = _decode(data, begin, end, SECONDS).get("seconds")
     if seconds is None:
         return None
     try:
         return datetime.fromtimestamp(cast("int", seconds), UTC).isoformat().replace("+00:00", "Z")
     except (OverflowError, ValueError, OSError):
         raise MalformedError("a time that no calendar has") from None
+
+
+def _remembering(read: Read) -> Read:
+    """Make a reader that looks up what it has read before. What it gives is shared, and nobody changes it."""
+
+    @lru_cache(REMEMBERED)
+    def read_once(raw: bytes) -> object:
+        return read(raw, 0, len(raw))
+
+    return lambda data, begin, end: (
+        read_once(data[begin:end]) if end - begin <= LONGEST_REMEMBERED else read(data, begin, end)
+    )  # fmt: skip
 
 
 def _entry(data: bytes, begin: int, end: int) -> dict[str, str]:
@@ -138,6 +155,10 @@ def _entry(data: bytes, begin: int, end: int) -> dict[str, str]:
 
 def _message(name: str, message: Message, many: Many = Many.ONE) -> Field:
     return Field(name, lambda data, begin, end: _decode(data, begin, end, message), many)
+
+
+def _unchanging(name: str, message: Message) -> Field:
+    return Field(name, _remembering(lambda data, begin, end: _decode(data, begin, end, message)))
 
 
 def _list(name: str, message: Message) -> Field:
@@ -157,17 +178,18 @@ def _place(_: bytes, begin: int, end: int) -> tuple[int, int]:
     return begin, end
 
 
-TIME: Message = {1: _integer("seconds")}
+SECONDS: Message = {1: _integer("seconds")}
+TIME = _remembering(_time)
 ENTRY: Message = {1: Field("key", _text), 2: Field("value", _text)}
 META: Message = {
     1: Field("name", _text),
     3: Field("namespace", _text),
     5: Field("uid", _text),
     6: Field("resourceVersion", _text),
-    8: Field("creationTimestamp", _time),
-    9: Field("deletionTimestamp", _time),
+    8: Field("creationTimestamp", TIME),
+    9: Field("deletionTimestamp", TIME),
     10: _integer("deletionGracePeriodSeconds"),
-    12: Field("annotations", _entry, Many.MAP),
+    12: Field("annotations", _remembering(_entry), Many.MAP),
 }
 CONTAINER: Message = {
     1: Field("name", _text), 6: _list("ports", {3: _integer("containerPort")}), 24: Field("restartPolicy", _text),
@@ -182,22 +204,22 @@ SPEC: Message = {
 }
 STATE: Message = {
     1: _message("waiting", {1: Field("reason", _text)}),
-    2: _message("running", {1: Field("startedAt", _time)}),
-    3: _message("terminated", {3: Field("reason", _text), 5: Field("startedAt", _time), 6: Field("finishedAt", _time)}),
+    2: _message("running", {1: Field("startedAt", TIME)}),
+    3: _message("terminated", {3: Field("reason", _text), 5: Field("startedAt", TIME), 6: Field("finishedAt", TIME)}),
 }
 CONTAINER_STATUS: Message = {
     1: Field("name", _text), 2: _message("state", STATE), 3: _message("lastState", STATE), 4: _flag("ready"),
     5: _integer("restartCount"), 8: Field("containerID", _text), 9: _flag("started"),
 }  # fmt: skip
 CONDITION: Message = {
-    1: Field("type", _text), 2: Field("status", _text), 4: Field("lastTransitionTime", _time), 5: Field("reason", _text),
+    1: Field("type", _text), 2: Field("status", _text), 4: Field("lastTransitionTime", TIME), 5: Field("reason", _text),
 }  # fmt: skip
 STATUS: Message = {
-    1: Field("phase", _text), 2: _list("conditions", CONDITION), 6: Field("podIP", _text), 7: Field("startTime", _time),
+    1: Field("phase", _text), 2: _list("conditions", CONDITION), 6: Field("podIP", _text), 7: Field("startTime", TIME),
     8: _list("containerStatuses", CONTAINER_STATUS), 10: _list("initContainerStatuses", CONTAINER_STATUS),
     12: _list("podIPs", {1: Field("ip", _text)}),
 }  # fmt: skip
-POD: Message = {1: _message("metadata", META), 2: _message("spec", SPEC), 3: _message("status", STATUS)}
+POD: Message = {1: _message("metadata", META), 2: _unchanging("spec", SPEC), 3: _message("status", STATUS)}
 FAILURE: Message = {2: Field("status", _text), 3: Field("message", _text), 4: Field("reason", _text), 6: _integer("code")}
 """`Status`, what an ERROR carries."""
 OBJECTS: Mapping[str, Message] = {"Pod": POD, "Status": FAILURE}

@@ -17,6 +17,7 @@ KEYS = (
     "service-id", "service", "app", "environment", "version", "instance-id", "match", "project", "domain", "container",
     "starting-status", "not-ready-status", "terminating-status", "paused", "class",
 )  # fmt: skip
+KNOWN = frozenset(KEYS)
 TEMPLATE_FIELDS: Mapping[str, Callable[[Observation], str]] = {
     "pod.name": lambda pod: pod.ref.name,
     "pod.namespace": lambda pod: pod.ref.namespace,
@@ -24,6 +25,12 @@ TEMPLATE_FIELDS: Mapping[str, Callable[[Observation], str]] = {
     "pod.ip": lambda pod: pod.ip,
     "node.name": lambda pod: pod.node,
 }
+WRITABLE = tuple(status.value for status in InstanceStatus if status is not InstanceStatus.UP)
+"""The statuses that a pod may choose for when it is not Ready."""
+NOT_READY = (*WRITABLE, NotReady.AUTO.value)
+MATCHES = tuple(mode.value for mode in MatchMode)
+FIELD = re.compile(r"\{([^{}]*)\}")
+"""A field of a template."""
 ID = re.compile(r"(?!\.+$)[A-Za-z0-9_.-]{1,64}")
 ID_FORM = "1 to 64 letters, digits, '_', '.' or '-', not dots alone"
 SERVICE_ID = re.compile(r"(?!\.+$)[A-Za-z0-9_.:@-]{1,64}")
@@ -88,22 +95,22 @@ class _Reader:
         self._problems: list[Problem] = []
 
     def read(self) -> Asked | Invalid:
-        for key in heapq.nsmallest(PROBLEMS_TOLD, self._own.keys() - set(KEYS)):
+        for key in heapq.nsmallest(PROBLEMS_TOLD, self._own.keys() - KNOWN):
             # Its value is not shown: it may be anything, a password too.
             self._problem(key, "", f"the keys {', '.join(KEYS)}")
         self._choice("paused", ("true", "false"), "false")
         asked = Asked(
             target=self._target(),
             container=self._container(),
-            starting=InstanceStatus(self._status("starting-status", self._settings.starting_status)),
-            not_ready=NotReady(self._status("not-ready-status", self._settings.not_ready_status, NotReady.AUTO)),
-            terminating=InstanceStatus(self._status("terminating-status", self._settings.terminating_status)),
+            starting=InstanceStatus(self._choice("starting-status", WRITABLE, self._settings.starting_status)),
+            not_ready=NotReady(self._choice("not-ready-status", NOT_READY, self._settings.not_ready_status)),
+            terminating=InstanceStatus(self._choice("terminating-status", WRITABLE, self._settings.terminating_status)),
         )
         return Invalid(tuple(self._problems)) if self._problems else asked
 
     def _target(self) -> Target:
         instance_id, pending = self._instance_id()
-        match = self._choice("match", tuple(MatchMode), MatchMode.AUTO)
+        match = self._choice("match", MATCHES, MatchMode.AUTO)
         if "match" in self._own and "instance-id" in self._own:
             self._problem("match", match, "no `match` beside `instance-id`")
         return Target(
@@ -143,7 +150,7 @@ class _Reader:
         if len(template) > LONGEST_TEMPLATE:
             self._problem("instance-id", template, ID_FORM)
             return None, False
-        fields = set(re.findall(r"\{([^{}]*)\}", template))
+        fields = set(FIELD.findall(template))
         if unknown := fields - TEMPLATE_FIELDS.keys():
             allowed = ", ".join(f"{{{name}}}" for name in TEMPLATE_FIELDS)
             self._problem("instance-id", template, f"the fields {allowed}, not {{{min(unknown)}}}")
@@ -151,7 +158,7 @@ class _Reader:
         values = {name: TEMPLATE_FIELDS[name](self._pod) for name in fields}
         if not all(values.values()):
             return None, True
-        text = re.sub(r"\{([^{}]*)\}", lambda match: values[match[1]], template)
+        text = FIELD.sub(lambda match: values[match[1]], template)
         if not ID.fullmatch(text):
             shown = template if text == template else f"{template} = {text}"
             self._problem("instance-id", shown, ID_FORM)
@@ -180,10 +187,6 @@ class _Reader:
                     self._problem(key, name, f"one of the pod's containers: {_listed(names)}")
                 return name
         return names[0] if names else ""
-
-    def _status(self, key: str, default: str, *more: str) -> str:
-        allowed = (*(status.value for status in InstanceStatus if status is not InstanceStatus.UP), *more)
-        return self._choice(key, allowed, default)
 
     def _choice(self, key: str, allowed: tuple[str, ...], default: str) -> str:
         value = self._own.get(key, default)

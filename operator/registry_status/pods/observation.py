@@ -4,7 +4,7 @@ The API server checks what it stores, but an operator that meets a half-written 
 is missing or of another type reads as absent.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -184,12 +184,11 @@ def _deletion_asked_at(metadata: Mapping[str, object]) -> float | None:
 
 
 def _map(value: object) -> Mapping[str, object]:
-    return value if isinstance(value, Mapping) else {}
+    return value if isinstance(value, dict) else {}
 
 
-def _maps(value: object) -> Iterator[Mapping[str, object]]:
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        yield from (entry for entry in value if isinstance(entry, Mapping))
+def _maps(value: object) -> list[Mapping[str, object]]:
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
 
 
 def _text(value: object) -> str:

@@ -99,8 +99,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         try:
             async with self._open_session().request(
                 request.method,
-                yarl.URL(str(request.url), encoded=True),
-                headers=request.headers.multi_items(),
+                _url(request),
+                headers=[(name.decode(), value.decode()) for name, value in request.headers.raw],
                 data=await request.aread() or None,
                 allow_redirects=False,
                 timeout=timeout,
@@ -143,6 +143,13 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         """Close all connections."""
         if self._session is not None:
             await self._session.close()
+
+
+def _url(request: httpx.Request) -> yarl.URL:
+    """Where a request goes, as it is: httpx's extension `target` replaces path and query."""
+    target, url = request.extensions.get("target"), request.url
+    where = str(url) if target is None else f"{url.scheme}://{url.netloc.decode()}{target.decode()}"
+    return yarl.URL(where, encoded=True)
 
 
 def _headers(answer: aiohttp.ClientResponse) -> list[tuple[bytes, bytes]]:

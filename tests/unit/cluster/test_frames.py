@@ -270,6 +270,32 @@ def test_a_time_beyond_all_calendars_is_a_fault() -> None:
         decode_object(envelope("Pod", delimited(1, metadata("a", uid(1), 1, created=1 << 60))))
 
 
+@given(
+    pods=st.lists(
+        st.tuples(
+            st.sampled_from(["node-1", "node-2"]),
+            st.sampled_from([0, 1, protobuf.LONGEST_REMEMBERED]),
+            st.sampled_from([0, 1_767_607_200]),
+            st.sampled_from(["", "orders", "x" * protobuf.LONGEST_REMEMBERED]),
+        ),
+        max_size=8,
+    )
+)
+def test_a_pod_says_what_it_says_whatever_was_decoded_before(pods: list[tuple[str, int, int, str]]) -> None:
+    for node, env, created, service in pods:
+        spec = delimited(2, delimited(1, node.encode()) + delimited(7, b"e" * env)) + delimited(10, node.encode())
+        meta = metadata("a", uid(1), 1, {"registry-status.io/service": service}, created=created)
+        read: Any = decode_object(envelope("Pod", delimited(1, meta) + delimited(2, spec)))
+        assert read["spec"] == {"containers": [{"name": node}], "nodeName": node}
+        assert read["metadata"]["annotations"] == {"registry-status.io/service": service}
+        assert read["metadata"]["creationTimestamp"] == ("2026-01-05T10:00:00Z" if created else "1970-01-01T00:00:00Z")
+
+
+def test_a_spec_that_comes_again_is_not_decoded_again() -> None:
+    first, second = (decode_event(added("a", 1, version)[LENGTH:])[1] for version in (1, 2))
+    assert first["spec"] is second["spec"]
+
+
 def test_unknown_fields_of_every_wire_type_are_skipped() -> None:
     strange = varint(99 << 3 | 1) + b"12345678" + varint(98 << 3 | 5) + b"1234" + number(97, 5) + delimited(96, b"x")
     body = envelope("Pod", strange + delimited(1, metadata("a", uid(1), 1)) + strange)

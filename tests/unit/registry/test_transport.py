@@ -111,6 +111,16 @@ async def test_a_body_is_sent_with_its_length() -> None:
     assert got.endswith(b"body")
 
 
+async def test_a_target_stands_for_path_and_query() -> None:
+    speak, requests = answering(OK)
+    transport = AiohttpTransport()
+    async with serving(speak) as url:
+        target = b"/v4/a%2Fb?value=UP&noCache=1"
+        await transport.handle_async_request(httpx.Request("GET", f"{url}/other?x=y", extensions={"target": target}))
+        await transport.aclose()
+    assert requests[0].startswith(b"GET " + target + b" HTTP/1.1\r\n")
+
+
 async def test_cookies_are_not_kept() -> None:
     speak, requests = answering(b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n")
     transport = AiohttpTransport()
