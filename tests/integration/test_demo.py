@@ -50,7 +50,7 @@ async def test_statuses_that_do_not_arrive_are_named() -> None:
 
 @pytest.mark.timeout(60)
 def test_an_operator_that_does_nothing_fails_the_demo() -> None:
-    async def idle(_settings: Settings, *, stop: asyncio.Event, ready: asyncio.Event | None = None) -> None:
+    async def idle(settings: Settings, *, stop: asyncio.Event, ready: asyncio.Event | None = None) -> None:
         assert ready is not None
         ready.set()
         await stop.wait()
@@ -61,7 +61,7 @@ def test_an_operator_that_does_nothing_fails_the_demo() -> None:
 
 @pytest.mark.timeout(30)
 def test_an_operator_that_dies_fails_the_demo() -> None:
-    async def dying(_settings: Settings, *, stop: asyncio.Event, ready: asyncio.Event | None = None) -> None:
+    async def dying(settings: Settings, *, stop: asyncio.Event, ready: asyncio.Event | None = None) -> None:
         raise ValueError("no luck")
 
     output = StringIO()

@@ -50,7 +50,8 @@ class Desk:
 
 @asynccontextmanager
 async def desk(kubeconfig: Path, operator: PodRef | None = None) -> AsyncIterator[Desk]:
-    async with await new_client_from_config(str(kubeconfig)) as client:
+    client: ApiClient = await new_client_from_config(str(kubeconfig))
+    async with client:
 
         async def factory() -> ApiClient:
             return client

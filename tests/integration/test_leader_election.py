@@ -476,7 +476,7 @@ def test_the_first_start_makes_the_lease(control_plane: ControlPlane, workload: 
         for operator in operators:
             operator.signal(signal.SIGTERM)
         assert [operator.process.wait(10) for operator in operators] == [0, 0]
-        spec = Scene(workload, *operators, start=lambda _: operators[0]).lease()["spec"]
+        spec = Scene(workload, operators[0], operators[1], start=lambda _: operators[0]).lease()["spec"]
         assert (spec.get("holderIdentity", ""), spec["leaseDurationSeconds"]) == ("", 1)
     finally:
         for operator in operators:

@@ -193,7 +193,8 @@ def test_wrong_settings_are_told_and_end_it(flags: list[str], code: int, said: s
 
 def test_a_pod_in_the_cluster_is_explained(control_plane: ControlPlane, pods: Pods) -> None:
     pods.create("cart")
-    command = [CLI, "explain", f"{pods.namespace}/cart", "--kubeconfig", control_plane.kubeconfig, "-o", "json"]
+    command: list[str | Path] = [CLI, "explain", f"{pods.namespace}/cart"]
+    command += ["--kubeconfig", control_plane.kubeconfig, "-o", "json"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
     told = json.loads(ended.stdout)
     assert [(one["name"], one["status"], one["reason"]) for one in told] == [("cart", "UP", "PodReady")]

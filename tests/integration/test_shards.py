@@ -61,7 +61,8 @@ def test_a_plan_is_of_the_share_that_is_asked_for(sharded: ControlPlane) -> None
     for number, name in enumerate(sorted(names)):
         pods.create(name, ip=f"10.2.0.{number + 1}")
     with registry() as (_, url):
-        flags = ["--kubeconfig", sharded.kubeconfig, "--registry-address", url, "-n", "planned-shards", "-o", "json"]
+        flags: list[str | Path] = ["--kubeconfig", sharded.kubeconfig, "--registry-address", url]
+        flags += ["-n", "planned-shards", "-o", "json"]
         plans = [cli_runs.run("plan", *flags, "--shard", f"{number}/3") for number in (1, 2, 3)]
     shares = [{pod["name"] for pod in plan.data["pods"]} for plan in plans]
     assert sum(map(len, shares)) == PODS
@@ -70,7 +71,7 @@ def test_a_plan_is_of_the_share_that_is_asked_for(sharded: ControlPlane) -> None
 
 def test_a_plan_of_all_pods_is_not_shown_as_that_of_a_share(control_plane: ControlPlane) -> None:
     with registry() as (_, url):
-        flags = ["--kubeconfig", control_plane.kubeconfig, "--registry-address", url, "--shard", "1/2"]
+        flags: list[str | Path] = ["--kubeconfig", control_plane.kubeconfig, "--registry-address", url, "--shard", "1/2"]
         plan, checked = cli_runs.run("plan", *flags), cli_runs.run("check", *flags, "-o", "json")
     assert plan.status == 3
     assert "ShardedListAndWatch" in plan.err

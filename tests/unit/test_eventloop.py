@@ -9,6 +9,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -58,7 +59,7 @@ async def connected(listener: socket.socket, answer: Callable[[socket.socket], N
 
 async def use(sock: socket.socket, context: ssl.SSLContext | None) -> None:
     """Talk over it for a moment, whatever comes of it."""
-    options = {"ssl": context, "server_hostname": "localhost"} if context else {}
+    options: dict[str, Any] = {"ssl": context, "server_hostname": "localhost"} if context else {}
     with suppress(OSError, TimeoutError):
         async with asyncio.timeout(0.1):
             transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=sock, **options)

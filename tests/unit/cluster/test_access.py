@@ -448,7 +448,7 @@ async def test_a_rotated_authority_is_trusted_from_the_next_connection_on_and_th
         try:
             assert (await client.rest_client.request("GET", new.url)).status == 200
         finally:
-            await client.close()  # type: ignore[no-untyped-call]
+            await client.close()
 
 
 @pytest.mark.usefixtures("looks_at_once")
@@ -525,7 +525,7 @@ async def test_a_proxy_gets_its_password_and_errors_do_not_show_it(write: Write)
             await api.get("/version")
         with pytest.raises(aiohttp.ClientHttpProxyError) as raised:
             await client.rest_client.request("GET", "https://127.0.0.1:1/version")
-    await client.close()  # type: ignore[no-untyped-call]
+    await client.close()
     await runner.cleanup()
     assert asked == ["Basic " + base64.b64encode(f"me:{SECRET}".encode()).decode()] * 2
     assert "407" in str(caught.value)
@@ -564,7 +564,7 @@ async def test_the_kubernetes_client_shares_the_fresh_token(tmp_path: Path) -> N
             token.write_text("two")
             await core.list_namespaced_pod("default")
         finally:
-            await client.close()  # type: ignore[no-untyped-call]
+            await client.close()
     assert seen == ["Bearer one", "Bearer one", "Bearer two"]
 
 

@@ -195,7 +195,7 @@ def test_a_bookmark_tells_how_far_the_stream_has_come(version: int) -> None:
 
 
 def test_after_the_list_what_passes_goes_past_kopf() -> None:
-    taken: list[tuple[str, Any]] = []
+    taken: list[tuple[str | None, Any]] = []
     queued = Queued()
     stream = FedFrames(listing=True, hand_over=lambda kind, body: taken.append((kind, body)), queued=queued)
     assert told(stream, added("a", 1, 8, OURS) + end_of_list(9)) == [("ADDED", "a"), ("BOOKMARK", "9")]

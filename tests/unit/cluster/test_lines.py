@@ -280,7 +280,7 @@ def test_versions_never_run_backwards(steps: list[tuple[bool, bool]], past_kopf:
     """A bookmark made up must not set kopf back behind what was taken, nor ahead of what was not."""
     taken: list[int] = []
 
-    def take(_: str, body: Mapping[str, Any]) -> None:
+    def take(_: str | None, body: Mapping[str, Any]) -> None:
         taken.append(int(body["metadata"]["resourceVersion"]))
 
     lines, seen = FedLines(hand_over=take if past_kopf else None), []
@@ -298,7 +298,7 @@ def test_versions_never_run_backwards(steps: list[tuple[bool, bool]], past_kopf:
 
 
 def test_after_the_list_what_passes_goes_past_kopf() -> None:
-    taken: list[tuple[str, str]] = []
+    taken: list[tuple[str | None, str]] = []
     queued = Queued()
     lines = FedLines(listing=True, hand_over=lambda kind, body: taken.append((kind, name_of(body))), queued=queued)
     first = line("ADDED", ours("a", "uid-a"))
@@ -320,8 +320,12 @@ def test_what_goes_past_kopf_counts_as_passed() -> None:
 def test_events_queue_up_behind_what_kopf_has_not_brought_yet() -> None:
     """Else a pod that was listed and then deleted would be gone before anybody had heard of it."""
     taken: list[str] = []
+
+    def take(_: str | None, body: Mapping[str, Any]) -> None:
+        taken.append(body["metadata"]["resourceVersion"])
+
     queued = Queued()
-    lines = FedLines(listing=True, hand_over=lambda _, body: taken.append(body["metadata"]["resourceVersion"]), queued=queued)
+    lines = FedLines(listing=True, hand_over=take, queued=queued)
     changes = [line("MODIFIED", ours("a", "uid-a", version)) for version in range(10, 13)]
     lines.feed(line("ADDED", ours("a", "uid-a")) + end_of_list())
     assert lines.feed(changes[0]) == changes[0]

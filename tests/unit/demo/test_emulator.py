@@ -264,7 +264,7 @@ class TestWatches:
 class TestTheKubernetesClient:
     async def test_posts_events_and_counts_them_up(self, emulator: Emulator, kube: client.ApiClient) -> None:
         core = client.CoreV1Api(kube)
-        body = {
+        body: Any = {  # the client sends plain dicts as well as its own classes
             "metadata": {"name": "cart.1", "namespace": "default"},
             "involvedObject": {"kind": "Pod", "name": "cart", "namespace": "default"},
             "reason": "Test",
@@ -274,6 +274,7 @@ class TestTheKubernetesClient:
         await core.create_namespaced_event("default", body)
         with pytest.raises(ApiException) as raised:
             await core.create_namespaced_event("default", body)
+        assert raised.value.body is not None
         assert (raised.value.status, json.loads(raised.value.body)["reason"]) == (409, "AlreadyExists")
         merge = "application/merge-patch+json"
         await core.patch_namespaced_event("cart.1", "default", {"count": 2}, _content_type=merge)
@@ -285,13 +286,17 @@ class TestTheKubernetesClient:
         lease = client.V1Lease(metadata=client.V1ObjectMeta(name="lead"), spec=client.V1LeaseSpec(holder_identity="a"))
         mine = await leases.create_namespaced_lease("default", lease)
         theirs = await leases.read_namespaced_lease("lead", "default")
+        assert mine.spec is not None
+        assert theirs.spec is not None
         mine.spec.holder_identity = "b"
         await leases.replace_namespaced_lease("lead", "default", mine)
         theirs.spec.holder_identity = "c"
         with pytest.raises(ApiException) as raised:
             await leases.replace_namespaced_lease("lead", "default", theirs)
         assert (raised.value.status, raised.value.reason) == (409, "Conflict")
-        assert (await leases.read_namespaced_lease("lead", "default")).spec.holder_identity == "b"
+        kept = await leases.read_namespaced_lease("lead", "default")
+        assert kept.spec is not None
+        assert kept.spec.holder_identity == "b"
 
     async def test_asks_for_its_rights(self, emulator: Emulator, kube: client.ApiClient) -> None:
         emulator.deny("create", "events", "shop")
@@ -303,10 +308,11 @@ class TestTheKubernetesClient:
         emulator.allow_all()
         assert await self._allowed(kube, namespace="shop", verb="create", resource="events")
 
-    async def _allowed(self, kube: client.ApiClient, **attributes: str) -> bool:
+    async def _allowed(self, kube: client.ApiClient, **attributes: Any) -> bool:
         spec = client.V1SelfSubjectAccessReviewSpec(resource_attributes=client.V1ResourceAttributes(**attributes))
         review = client.V1SelfSubjectAccessReview(spec=spec)
         answer = await client.AuthorizationV1Api(kube).create_self_subject_access_review(review)
+        assert answer.status is not None
         return bool(answer.status.allowed)
 
     async def test_deletes_with_grace(self, emulator: Emulator, kube: client.ApiClient, pod: MakePod) -> None:
@@ -314,8 +320,11 @@ class TestTheKubernetesClient:
         emulator.create_pod(pod("cart"))
         emulator.bind_pod("default", "cart", "node-1")
         deleted = await core.delete_namespaced_pod("cart", "default")
+        assert deleted.metadata is not None
         assert deleted.metadata.deletion_grace_period_seconds == 4
-        assert (await core.read_namespaced_pod("cart", "default")).spec.node_name == "node-1"
+        left = await core.read_namespaced_pod("cart", "default")
+        assert left.spec is not None
+        assert left.spec.node_name == "node-1"
         emulator.remove_pod("default", "cart")
         with pytest.raises(ApiException) as raised:
             await core.read_namespaced_pod("cart", "default")

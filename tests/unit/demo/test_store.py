@@ -127,7 +127,8 @@ class TestPages:
         return store
 
     def names(self, store: Store, limit: int) -> list[list[str]]:
-        found, token = [], ""
+        found: list[list[str]] = []
+        token = ""
         while not found or token:
             page = store.page(PODS, "", everything, limit, token)
             found.append([item["metadata"]["name"] for item in page.items])

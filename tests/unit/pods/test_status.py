@@ -120,9 +120,7 @@ def test_a_deleted_pod_is_down_whatever_its_last_state() -> None:
         (pod(ASKED, ready="False"), "not_ready_status", NotReady.STARTING, STARTING),
     ],
 )
-def test_the_global_settings_choose_the_status(
-    raw: dict[str, Any], setting: str, value: object, status: InstanceStatus
-) -> None:
+def test_the_global_settings_choose_the_status(raw: dict[str, Any], setting: str, value: Any, status: InstanceStatus) -> None:
     assert verdict(raw, **{setting: value}).status is status
 
 
@@ -183,6 +181,7 @@ def test_on_the_hosts_network_ports_and_the_nodes_name_are_evidence() -> None:
     raw["spec"]["containers"][0]["ports"] = [{"containerPort": 8080}]
     evidence = verdict(raw).evidence
     assert evidence is not None
+    assert evidence.host_ports is not None
     assert evidence.host_ports == {8080}
     assert "node-1" in evidence.hostnames
 

@@ -444,8 +444,8 @@ class TestForgettingAll:
 
     def test_nothing_that_waits_or_is_held_back_is_posted(self) -> None:
         stage = Stage(operator=OPERATOR)
-        stage.report(*(outcome(FAILING, pod(number)) for number in range(20))).at(4.9)
-        stage.report(*(outcome(REJECTED, pod(100 + number)) for number in range(3)))
+        stage.report(*(outcome(FAILING, number) for number in range(20))).at(4.9)
+        stage.report(*(outcome(REJECTED, 100 + number) for number in range(3)))
         assert stage.policy.forget_all() > 0
         stage.at(600)
         assert stage.posted == []
@@ -464,14 +464,14 @@ class TestForgettingAll:
     def test_the_pace_is_kept(self) -> None:
         stage = Stage()
         for round_ in range(4):
-            stage.report(*(outcome(REJECTED, pod(round_ * 100 + number)) for number in range(100))).post()
+            stage.report(*(outcome(REJECTED, round_ * 100 + number) for number in range(100))).post()
             stage.policy.forget_all()
         assert len(stage.posted) == GLOBAL_BURST
 
     def test_an_outage_begins_anew(self) -> None:
         stage = Stage(operator=OPERATOR)
         for _ in range(2):
-            stage.report(*(outcome(REJECTED, pod(number)) for number in range(12))).post()
+            stage.report(*(outcome(REJECTED, number) for number in range(12))).post()
             stage.policy.forget_all()
             stage.at(stage.now + 60)
         assert stage.of(OPERATOR) == ["RegistryUpdateFailed"] * 2

@@ -477,7 +477,8 @@ class TestKubernetesEventApi:
         assert caught.value.retry_after == seconds
 
     async def test_knows_a_server_that_is_not_there(self, unused_tcp_port: int) -> None:
-        async with client_of(unused_tcp_port) as client:
+        client = client_of(unused_tcp_port)
+        async with client:
 
             async def factory() -> ApiClient:
                 return client

@@ -110,7 +110,7 @@ def test_retries_drift_and_what_auto_becomes_are_counted(desk: Desk) -> None:
 
 
 async def test_a_replica_that_does_not_lead_any_more_falls_silent(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
-    desk.report(outcome(FAILING, message="no answer"), outcome(REJECTED, pod(2), message="no right"))
+    desk.report(outcome(FAILING, message="no answer"), outcome(REJECTED, 2, message="no right"))
     desk.reporter.fall_silent()
     desk.clock.now += 60
     await desk.recorder.drain(1)

@@ -1,5 +1,7 @@
 """`auto` for lost readiness: OUTOFSERVICE, but DOWN beside consumers that fail on it."""
 
+from typing import Any, TypedDict, Unpack
+
 import pytest
 
 from registry_status.model import OutcomeKind
@@ -7,11 +9,20 @@ from registry_status.registry.base import PermanentError
 from registry_status.registry.devserver import NewInstance, NewService
 from tests.world import ASKED, World, on_virtual_time
 
-LOST = {"ready": "False", "ready_since": 9}
-CHASSIS_3 = {"framework_name": "ServiceComb", "framework_version": "3.4.0"}
+LOST: dict[str, Any] = {"ready": "False", "ready_since": 9}
 
 
-def other_service(world: World, *, live: bool = True, **framework: str) -> str | None:
+class Framework(TypedDict, total=False):
+    """What a service says it is built with."""
+
+    framework_name: str
+    framework_version: str
+
+
+CHASSIS_3: Framework = {"framework_name": "ServiceComb", "framework_version": "3.4.0"}
+
+
+def other_service(world: World, *, live: bool = True, **framework: Unpack[Framework]) -> str | None:
     """Another service of the project, with or without an instance."""
     service = world.state.create_service(NewService(name="web", service_id="svc-web", **framework))
     if not live:
@@ -33,7 +44,7 @@ def other_service(world: World, *, live: bool = True, **framework: str) -> str |
     ],
 )
 @on_virtual_time
-async def test_what_lives_in_the_project_decides(framework: dict[str, str], live: bool, status: str) -> None:
+async def test_what_lives_in_the_project_decides(framework: Framework, live: bool, status: str) -> None:
     world = World()
     other_service(world, live=live, **framework)
     instance = world.register()
@@ -107,7 +118,7 @@ async def test_whoever_insists_on_a_harmful_status_is_told_once(wait: float) -> 
     ids=["auto", "DOWN", "no Java Chassis 3"],
 )
 @on_virtual_time
-async def test_a_status_that_does_no_harm_earns_no_warning(annotations: dict[str, str], framework: dict[str, str]) -> None:
+async def test_a_status_that_does_no_harm_earns_no_warning(annotations: dict[str, str], framework: Framework) -> None:
     world = World()
     other_service(world, **framework)
     world.register()

@@ -556,7 +556,7 @@ async def test_an_instance_of_a_life_that_lasted_seconds_is_not_taken_for_the_ne
 @on_virtual_time
 async def test_after_a_restart_a_second_instance_with_the_pods_uid_is_found_within_about_a_second() -> None:
     world = World()
-    uid = {"properties": {"podUid": "uid-1"}}
+    uid: dict[str, Any] = {"properties": {"podUid": "uid-1"}}
     await world.pass_time(3)
     old = world.register(**uid)
     world.see(ready_since=3)

@@ -68,7 +68,7 @@ async def test_news_of_a_restart_that_come_after_its_instance_was_matched_do_not
     old = world.register()
     world.see()
     await world.pass_time(40)
-    restarted = {"statuses": [running(40, restarts=1)], "ready": "False", "ready_since": 39}
+    restarted: dict[str, Any] = {"statuses": [running(40, restarts=1)], "ready": "False", "ready_since": 39}
     await world.pass_time(60)
     new = world.register()  # the watch lags: the pod's restart is not known yet
     if seen == "joined in a comparison":
@@ -133,7 +133,7 @@ async def test_an_sdk_that_registers_as_starting_and_writes_up_itself_is_correct
 async def test_a_starting_pod_costs_one_shared_list_a_second_and_a_ready_one_none() -> None:
     world = World()
     for number in range(20):
-        place = {"name": f"cart-{number}", "ip": f"10.244.0.{number}"}
+        place: dict[str, Any] = {"name": f"cart-{number}", "ip": f"10.244.0.{number}"}
         world.register(host=place["name"], ip=place["ip"])
         world.see(uid=f"uid-{number}", ready="False", ready_since=1, **place)
     await world.pass_time(10)

@@ -1,12 +1,14 @@
 """Pods that claim the same instance: one owns it, nobody else's late word counts."""
 
+from typing import Any
+
 from registry_status.model import OutcomeKind
 from registry_status.registry.base import TransientError
 from tests.world import ASKED, World, on_virtual_time
 
 ID = ASKED | {"instance-id": "cart-0"}
-FIRST = {"uid": "uid-1", "name": "cart-a", "ip": "10.244.0.7"}
-SECOND = {"uid": "uid-2", "name": "cart-b", "ip": "10.244.0.8"}
+FIRST: dict[str, Any] = {"uid": "uid-1", "name": "cart-a", "ip": "10.244.0.7"}
+SECOND: dict[str, Any] = {"uid": "uid-2", "name": "cart-b", "ip": "10.244.0.8"}
 
 
 @on_virtual_time

@@ -1,5 +1,7 @@
 """Drift: what the registry says is compared with what was written, and put back."""
 
+from typing import Any
+
 import pytest
 
 from registry_status.model import OutcomeKind
@@ -13,7 +15,7 @@ ROUND = 34.0
 """Seconds that a resync round takes at most: 30 with their jitter."""
 
 
-async def unready(world: World, **more: object) -> str:
+async def unready(world: World, **more: Any) -> str:
     """A pod that has lost readiness, settled as OUTOFSERVICE."""
     instance = world.register(instance_id="one", **more)
     world.see(ready="False", ready_since=9)
