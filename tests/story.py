@@ -28,8 +28,8 @@ from registry_status.registry.base import (
     UnavailableError,
 )
 from registry_status.registry.devserver import NewInstance, NewService, Refusal
-from registry_status.sync.delivery import AFTER_REJECTION
 from registry_status.sync.resync import FIGHT_REPAIRS, FIGHT_WINDOW
+from registry_status.sync.retries import AFTER_REJECTION
 from tests.pods import at, pod, running, terminated, waiting
 from tests.world import SERVICE, StateRegistry, World
 
@@ -423,7 +423,7 @@ class Story:
             "names": engine._records._shared,
             "instances": list(engine._delivery.instances),
             "services": engine._delivery.instances.services(),
-            "waiting": engine._delivery._waiting,
+            "waiting": engine._delivery._retries._waiting,
             "slots": engine._workers._slots,
             "kept": engine._workers._kept,
             "repairs": engine._resync._repairs,

@@ -4,12 +4,9 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import Protocol
 
-from registry_status.model import Desired, InstanceStatus, Outcome, OutcomeKind, PodRef, Reason, Target, Tenant
+from registry_status.model import Desired, InstanceStatus, OutcomeKind, Reason, Target, Tenant
 from registry_status.registry.base import (
-    AuthError,
     FencedError,
     Instance,
     LoggedOutError,
@@ -19,7 +16,6 @@ from registry_status.registry.base import (
     TransientError,
     UnavailableError,
 )
-from registry_status.sync.budget import Budget
 from registry_status.sync.clock import loop_time
 from registry_status.sync.consumers import Consumers
 from registry_status.sync.desired import PodRecord, PodRecords
@@ -27,6 +23,8 @@ from registry_status.sync.directory import Directory, Listing
 from registry_status.sync.fresh import Reading
 from registry_status.sync.instances import Held, InstanceKey, Instances
 from registry_status.sync.matching import Circumstances, Matched, NoneFound, Refused, match
+from registry_status.sync.retries import Retries
+from registry_status.sync.telling import Reporter, Teller
 
 POLL = 1.0
 """Seconds between two looks for an instance that should be there soon."""
@@ -38,42 +36,12 @@ GONE_FOR = 150.0
 """Seconds for which a gone pod is looked after: an SDK may register late."""
 GIVE_UP_AFTER = 600.0
 """Seconds for which the DOWN of a gone pod is retried: the registry's own expiry has come long before."""
-AFTER_REJECTION = 300.0
-"""Seconds until something that the registry refused for good is tried again."""
 FENCED_AGAIN = 1.0
 """Seconds until a write is tried again that was held off since this replica may not lead any more."""
-BACKOFF_MOST = 30.0
-"""The longest backoff in seconds..."""
-BACKOFF_ALONE = 2.0
-"""...of many failing pods; of one alone..."""
-BACKOFF_SHARE = 0.2
-"""...and what each further one adds: with full jitter about ten retries a second, however many pods fail."""
-GAIN = 2
-"""So many pods that wait are tried at once for each that was served after a failure."""
 JITTER = 0.1
 """By how much of themselves long waits vary, so that pods and operators do not march in step."""
 SHORTEST = 0.05
 """Seconds. A wait that is rounded to nothing would spin."""
-
-
-class Reporter(Protocol):
-    """Is told what becomes of deliveries; must not block."""
-
-    def outcome(self, outcome: Outcome) -> None:
-        """A pod's delivery has a new outcome."""
-        ...
-
-    def retried(self) -> None:
-        """A delivery failed and will be tried again."""
-        ...
-
-    def not_ready_changed(self, status: InstanceStatus) -> None:
-        """`auto` has become another status for a tenant's pods that have lost readiness."""
-        ...
-
-    def forget(self, pod: PodRef) -> None:
-        """Nothing more will be said of this pod."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,21 +82,19 @@ class Delivery:
         self._timing = timing
         self._trust_ids = trust_ids
         self._chance = chance
-        self._wall_clock = wall_clock
-        self._retries = Budget()
-        self._waiting: dict[str, None] = {}
-        """Pods whose last attempt the registry failed, the longest waiting first: they begin anew as soon as it works again."""
-        registry.on_available(self._begin_anew)
+        self._retries = Retries(records, wake, chance)
+        registry.on_available(self._retries.begin_anew)
         self.directory = Directory(registry)
         self.instances = Instances()
         self.consumers = Consumers(self.directory, self._reconsider)
+        self._teller = Teller(reporter, self.consumers, wall_clock)
 
     async def deliver(self, uid: str) -> float | None:
         """Bring the registry in step with the pod. Returns the seconds until the next look, None if an event will wake it."""
         record = self._records.get(uid)
         if record is None:
             return None
-        if wait := self._wait_for_turn(record):
+        if wait := self._retries.wait_for_turn(record):
             return wait
         desired = record.desired
         if desired.target is None or desired.status is None or desired.evidence is None:
@@ -165,7 +131,7 @@ class Delivery:
             held.status = None
         for record in self._records:
             record.doubt()
-        self._waiting.clear()
+        self._retries.clear()
 
     async def _attempt(self, record: PodRecord, desired: Desired, target: Target) -> float | None:
         try:
@@ -185,17 +151,6 @@ class Delivery:
             concerned = record.desired.auto or record.desired.status is InstanceStatus.OUTOFSERVICE
             if concerned and target is not None and target.tenant == tenant:
                 self.wake(record.uid)
-
-    def _wait_for_turn(self, record: PodRecord) -> float:
-        """Seconds until a retry is allowed to run; it has its place then, and does not ask again."""
-        if record.attempts == 0 or record.has_turn:
-            record.has_turn = False
-            return 0.0
-        wait = self._retries.take(loop_time())
-        record.has_turn = wait > 0
-        if record.has_turn:
-            self._waiting[record.uid] = None
-        return wait
 
     def unclaim_all(self, record: PodRecord) -> None:
         """Let go of every instance of the pod, and wake those that waited for one."""
@@ -225,12 +180,12 @@ class Delivery:
                     record.told = OutcomeKind.DELIVERED  # nothing can be done for it any more, and nobody is left to tell
                     return self._while_gone(record)
                 if refused is not None:
-                    self._tell(record, OutcomeKind.CONFLICT, refused.message, instances=refused.instances)
+                    self._teller.tell(record, OutcomeKind.CONFLICT, refused.message, instances=refused.instances)
                     return self._look_again(record)
             try:
                 return await self._write_all(record, desired)
             except _UnclearError:
-                self._demand(record)
+                record.demand(loop_time())
         raise TransientError("unclear", "the instance changes faster than it can be read")
 
     def _rematch_due(self, record: PodRecord) -> bool:
@@ -339,7 +294,8 @@ class Delivery:
             elif await self._write(record, desired, held, status):
                 written += 1
         if lost and not desired.gone:
-            self._tell_lost(record, lost[0])
+            owner = lost[0].owner
+            self._teller.lost(record, lost[0], self._records.get(owner) if owner is not None else None)
             return self._look_again(record)
         return self._arrived(record, desired, written)
 
@@ -397,17 +353,17 @@ class Delivery:
 
     def _arrived(self, record: PodRecord, desired: Desired, written: int) -> float | None:
         record.attempts = 0
-        self._was_served(record, written)
+        self._retries.was_served(record, written)
         record.acknowledged = self.consumers.resolved(desired) if record.instances else None
-        self._warn_of_harm(record, desired)
+        self._teller.harm(record, desired)
         if record.current is None and not self._is_ending(desired):
             return self._missing(record, desired, written)
         if record.told is OutcomeKind.NOT_FOUND and record.current is None:
             record.told = OutcomeKind.DELIVERED  # it went as it was: nothing has recovered
         elif record.told is OutcomeKind.NOT_FOUND:
-            self._tell(record, OutcomeKind.DELIVERED, self._delivered_text(record, desired, written), written=written)
+            self._teller.delivered(record, desired, written)
         else:
-            self._tell_delivered(record, desired, written)
+            self._teller.arrived(record, desired, written)
         if desired.gone:
             return self._while_gone(record)
         if record.current is None and desired.evidence is not None and desired.evidence.running:
@@ -421,36 +377,16 @@ class Delivery:
         """Some SDKs register as STARTING and write UP themselves soon after: until the pod was first Ready that is put back."""
         return desired.reason is Reason.CONTAINER_STARTING and bool(record.instances) and self._in_window(record)
 
-    def _tell_delivered(self, record: PodRecord, desired: Desired, written: int) -> None:
-        """Worth a word: a write, or the end of a trouble."""
-        if written or record.told not in (None, OutcomeKind.DELIVERED, OutcomeKind.NOT_FOUND):
-            self._tell(record, OutcomeKind.DELIVERED, self._delivered_text(record, desired, written), written=written)
-        elif record.told is None:
-            record.told = OutcomeKind.DELIVERED
-
-    def _warn_of_harm(self, record: PodRecord, desired: Desired) -> None:
-        """Somebody insists on OUTOFSERVICE where Java Chassis 3 lives: it is written as asked, but not in silence."""
-        service = self.consumers.harmed_by(desired)
-        if service is None or not record.instances or record.warned_of == service:
-            return
-        record.warned_of = service
-        text = (
-            f"OUTOFSERVICE is written as asked, but service {service} of the project runs on Java Chassis 3, which cannot read "
-            f"a list with it: it will see no new instance of {desired.target.where if desired.target else 'this service'}; "
-            f"take `auto` or DOWN instead (annotations, or the operator's settings)"
-        )
-        self._tell(record, OutcomeKind.HARMFUL, text, lasting=False)
-
     def _missing(self, record: PodRecord, desired: Desired, written: int) -> float | None:
         """No instance of the present life: no failure, but one to look for."""
-        self._tell_delivered(record, desired, written)
+        self._teller.arrived(record, desired, written)
         if record.ready_since is not None and loop_time() - record.ready_since >= MISSING_AFTER:
             where = desired.target.where if desired.target is not None else ""
             text = (
                 f"the pod has been Ready for {MISSING_AFTER:g} s, but service {where} has no instance of it; "
                 f"check that its SDK registers there, and the annotations"
             )
-            self._tell(record, OutcomeKind.NOT_FOUND, text)
+            self._teller.tell(record, OutcomeKind.NOT_FOUND, text)
         if desired.evidence is not None and not desired.evidence.running and desired.status is not InstanceStatus.UP:
             return None
         return self._look_again(record)
@@ -477,97 +413,15 @@ class Delivery:
     def _failed(self, record: PodRecord, error: RegistryError) -> float | None:
         """Tell a failure, and say when to try again. A gone pod is given up in the end."""
         if record.gone_since is not None and loop_time() - record.gone_since >= GIVE_UP_AFTER:
-            self.retire(record, self._failure_text(record, error))
+            self.retire(record, self._teller.failure(record, error))
             return None
-        self._tell(record, _kind(error), self._failure_text(record, error), code=error.code)
-        record.hurried = False
-        least = _least_wait(error)
-        if least is None:
-            self._waiting[record.uid] = None
+        self._teller.failed(record, error)
+        self._retries.failed(record, error)
         if isinstance(error, UnavailableError | LoggedOutError):
             return GIVE_UP_AFTER  # nothing was sent: the registry says when it works again, without a timer for each pod
         self._reporter.retried()
-        self._demand(record)
-        return record.backoff(least, self._longest_backoff(), self._chance)
-
-    def _longest_backoff(self) -> float:
-        """The fewer pods fail, the less a retry costs, and the sooner one that fails alone is right again."""
-        return min(BACKOFF_MOST, max(BACKOFF_ALONE, len(self._waiting) * BACKOFF_SHARE))
-
-    def _begin_anew(self) -> None:
-        """The registry works again: all that waited for it begin anew, with their newest statuses."""
-        for uid in list(self._waiting):
-            self._retry_now(uid)
-
-    def _was_served(self, record: PodRecord, written: int) -> None:
-        """A pod that had waited was written: let two more try at once, and so on twice as many, as long as that goes well."""
-        waited = self._waiting.pop(record.uid, 0) is None or record.hurried
-        record.hurried = False
-        if waited and written:
-            self._retries.refill()
-            for other in list(islice(self._waiting, GAIN)):
-                self._retry_now(other)
-
-    def _retry_now(self, uid: str) -> None:
-        del self._waiting[uid]
-        record = self._records.get(uid)
-        if record is not None:
-            record.attempts, record.has_turn, record.hurried = 0, False, True
-            self._demand(record)
-            self.wake(uid)
-
-    def _tell_lost(self, record: PodRecord, held: Held) -> None:
-        owner = self._records.get(held.owner) if held.owner is not None else None
-        whose = f"pod {owner.desired.pod}" if owner is not None else "another pod"
-        text = f"instance {held.key.instance_id} is claimed by {whose} too, which is Ready or newer, so it decides its status"
-        self._tell(record, OutcomeKind.CONFLICT, text, instances=(held.key.instance_id,))
-
-    def _tell(
-        self,
-        record: PodRecord,
-        kind: OutcomeKind,
-        text: str,
-        *,
-        code: str = "",
-        written: int = 0,
-        instances: tuple[str, ...] = (),
-        lasting: bool = True,
-    ) -> None:
-        """Report a change of outcome; the same again is told for writes only. `lasting` off: it changes no outcome."""
-        if lasting:
-            same = record.told is kind and (record.told_text == text or kind is OutcomeKind.FAILING)
-            record.told, record.told_text = kind, text
-            if same and not written:
-                return
-        desired = record.desired
-        outcome = Outcome(
-            pod=desired.pod,
-            kind=kind,
-            status=self.consumers.resolved(desired),
-            message=text,
-            instances=instances or tuple(key.instance_id for key in record.instances),
-            code=code,
-            latency=self._latency(record) if written else None,
-            written=written,
-        )
-        self._reporter.outcome(outcome)
-
-    def _latency(self, record: PodRecord) -> float | None:
-        """Seconds since the pod's own transition, once for each that was seen to happen."""
-        changed_at, measured, record.measured = record.desired.changed_at, record.measured, True
-        return max(0.0, self._wall_clock() - changed_at) if changed_at is not None and not measured else None
-
-    def _delivered_text(self, record: PodRecord, desired: Desired, written: int) -> str:
-        if not record.instances:
-            return "the registry answers again; it has no instance of the pod"
-        names = ", ".join(key.instance_id for key in record.instances)
-        return f"{names}: {self.consumers.resolved(desired)} ({desired.message})" + ("" if written else ", as it was already")
-
-    def _failure_text(self, record: PodRecord, error: RegistryError) -> str:
-        desired = record.desired
-        where = desired.target.where if desired.target is not None else ""
-        names = ", ".join(key.instance_id for key in record.instances) or "the pod's instance"
-        return f"cannot set {self.consumers.resolved(desired)} for {names} of service {where}: {error}"
+        record.demand(loop_time())
+        return self._retries.delay(record, error)
 
     # --- ending ----------------------------------------------------------------------------
 
@@ -592,7 +446,7 @@ class Delivery:
     def retire(self, record: PodRecord, why: str = "") -> None:
         """Forget a pod that is gone."""
         if why:
-            self._tell(record, OutcomeKind.ABANDONED, f"{why}; given up {GIVE_UP_AFTER:g} s after the pod went")
+            self._teller.tell(record, OutcomeKind.ABANDONED, f"{why}; given up {GIVE_UP_AFTER:g} s after the pod went")
         self._forget(record)
 
     def _release(self, record: PodRecord) -> None:
@@ -600,41 +454,16 @@ class Delivery:
         self.unclaim_all(record)
         desired = record.desired
         if desired.reason is Reason.INVALID:
-            self._tell(record, OutcomeKind.INVALID, desired.message)
+            self._teller.tell(record, OutcomeKind.INVALID, desired.message)
             return
-        self._tell(record, OutcomeKind.RELEASED, desired.message)
+        self._teller.tell(record, OutcomeKind.RELEASED, desired.message)
         self._forget(record)
 
     def _forget(self, record: PodRecord) -> None:
         self.unclaim_all(record)
-        self._waiting.pop(record.uid, None)
+        self._retries.forget(record.uid)
         self._records.remove(record.uid)
         self._reporter.forget(record.desired.pod)
-
-    def _demand(self, record: PodRecord) -> None:
-        """Only a listing asked for from now on will do."""
-        record.wanted_at = loop_time()
-
-
-def _kind(error: RegistryError) -> OutcomeKind:
-    match error:
-        case TransientError():
-            return OutcomeKind.FAILING
-        case AuthError():
-            return OutcomeKind.AUTH_FAILED
-        case _:
-            return OutcomeKind.REJECTED
-
-
-def _least_wait(error: RegistryError) -> float | None:
-    """Seconds before which it is no use to try again; None: the backoff decides."""
-    match error:
-        case TransientError():
-            return error.retry_after
-        case AuthError():
-            return None
-        case _:
-            return AFTER_REJECTION
 
 
 def _just_after(moment: float) -> float:

@@ -104,6 +104,10 @@ class PodRecord:
             self.wanted_at = now
         return changed or self.rematch_due
 
+    def demand(self, now: float) -> None:
+        """Only a listing asked for from now on will do."""
+        self.wanted_at = now
+
     def doubt(self) -> None:
         """What was achieved and told counts no more: the next one to write begins anew."""
         self.acknowledged, self.told, self.told_text, self.warned_of = None, None, "", ""

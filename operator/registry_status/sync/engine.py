@@ -11,9 +11,10 @@ from typing import Protocol
 from registry_status.model import Desired, InstanceStatus, PodRef, Reason
 from registry_status.registry.base import Registry
 from registry_status.sync.clock import loop_time
-from registry_status.sync.delivery import Delivery, Reporter, Timing
+from registry_status.sync.delivery import Delivery, Timing
 from registry_status.sync.desired import PodRecord, PodRecords
 from registry_status.sync.resync import DriftReporter, Resync
+from registry_status.sync.telling import Reporter
 from registry_status.sync.worker import KeyedWorkers
 
 

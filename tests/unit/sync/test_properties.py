@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry_status.model import InstanceStatus
-from registry_status.sync.delivery import AFTER_REJECTION, GIVE_UP_AFTER, GONE_FOR
+from registry_status.sync.delivery import GIVE_UP_AFTER, GONE_FOR
 from registry_status.sync.resync import FIGHT_REPAIRS, FIGHT_WINDOW
+from registry_status.sync.retries import AFTER_REJECTION
 from tests.properties import BRIEFER, PROFILE, TIMEOUT
 from tests.story import FAULTS, ROUND, Step, Story, internal_errors
 from tests.virtual_time import run_virtual

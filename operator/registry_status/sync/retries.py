@@ -1,0 +1,95 @@
+"""Who tries again when: pods whose last attempt the registry failed (DESIGN 6)."""
+
+import random
+from collections.abc import Callable
+from itertools import islice
+
+from registry_status.registry.base import AuthError, RegistryError, TransientError
+from registry_status.sync.budget import Budget
+from registry_status.sync.clock import loop_time
+from registry_status.sync.desired import PodRecord, PodRecords
+
+AFTER_REJECTION = 300.0
+"""Seconds until something that the registry refused for good is tried again."""
+BACKOFF_MOST = 30.0
+"""The longest backoff in seconds..."""
+BACKOFF_ALONE = 2.0
+"""...of many failing pods; of one alone..."""
+BACKOFF_SHARE = 0.2
+"""...and what each further one adds: with full jitter about ten retries a second, however many pods fail."""
+GAIN = 2
+"""So many pods that wait are tried at once for each that was served after a failure."""
+
+
+class Retries:
+    """Keeps those that wait in the order in which they failed. They begin anew as soon as the registry works again."""
+
+    def __init__(self, records: PodRecords, wake: Callable[[str], None], chance: random.Random) -> None:
+        self._records = records
+        self._wake = wake
+        self._chance = chance
+        self._budget = Budget()
+        self._waiting: dict[str, None] = {}
+
+    def wait_for_turn(self, record: PodRecord) -> float:
+        """Seconds until a retry is allowed to run; it has its place then, and does not ask again."""
+        if record.attempts == 0 or record.has_turn:
+            record.has_turn = False
+            return 0.0
+        wait = self._budget.take(loop_time())
+        record.has_turn = wait > 0
+        if record.has_turn:
+            self._waiting[record.uid] = None
+        return wait
+
+    def failed(self, record: PodRecord, error: RegistryError) -> None:
+        """Note that an attempt failed. What the registry says to wait for waits by itself."""
+        record.hurried = False
+        if _least_wait(error) is None:
+            self._waiting[record.uid] = None
+
+    def delay(self, record: PodRecord, error: RegistryError) -> float:
+        """Seconds until the next attempt. The fewer pods fail, the less a retry costs, and the sooner it comes."""
+        longest = min(BACKOFF_MOST, max(BACKOFF_ALONE, len(self._waiting) * BACKOFF_SHARE))
+        return record.backoff(_least_wait(error), longest, self._chance)
+
+    def begin_anew(self) -> None:
+        """The registry works again: all that waited for it begin anew, with their newest statuses."""
+        for uid in list(self._waiting):
+            self._retry_now(uid)
+
+    def was_served(self, record: PodRecord, written: int) -> None:
+        """A pod that had waited was written: let two more try at once, and so on twice as many, as long as that goes well."""
+        waited = self._waiting.pop(record.uid, 0) is None or record.hurried
+        record.hurried = False
+        if waited and written:
+            self._budget.refill()
+            for other in list(islice(self._waiting, GAIN)):
+                self._retry_now(other)
+
+    def forget(self, uid: str) -> None:
+        """The pod is tracked no more."""
+        self._waiting.pop(uid, None)
+
+    def clear(self) -> None:
+        """Nobody waits any more."""
+        self._waiting.clear()
+
+    def _retry_now(self, uid: str) -> None:
+        del self._waiting[uid]
+        record = self._records.get(uid)
+        if record is not None:
+            record.attempts, record.has_turn, record.hurried = 0, False, True
+            record.demand(loop_time())
+            self._wake(uid)
+
+
+def _least_wait(error: RegistryError) -> float | None:
+    """Seconds before which it is no use to try again; None: the backoff decides."""
+    match error:
+        case TransientError():
+            return error.retry_after
+        case AuthError():
+            return None
+        case _:
+            return AFTER_REJECTION
