@@ -369,8 +369,11 @@ def test_a_graceful_takeover_reads_each_list_once_and_writes_nothing_where_nothi
 def test_what_cannot_be_delivered_holds_nobody_up_and_is_the_next_leaders(scene: Scene) -> None:
     workload = scene.workload
     workload.registry.http.put("/devserver/faults", json={"effect": "hang", "seconds": 30, "method": "PUT", "count": 1})
+    changed = time.time()
     workload.set_ready("p0", ready=False)
-    wait_for(lambda: bool(scene.leader.relay.writes()[-1][0] > time.time() - 2), 5, "the write that hangs")
+    wait_for(
+        lambda: any(at > changed and "/i-p0/" in line for at, line in scene.leader.relay.writes()), 5, "the write that hangs"
+    )
     began = scene.leader.signal(signal.SIGTERM)
     assert scene.leader.process.wait(12) == 0
     stopped = time.time() - began
