@@ -143,9 +143,10 @@ def _remembering(read: Read) -> Read:
     def read_once(raw: bytes) -> object:
         return read(raw, 0, len(raw))
 
-    return lambda data, begin, end: (
-        read_once(data[begin:end]) if end - begin <= LONGEST_REMEMBERED else read(data, begin, end)
-    )  # fmt: skip
+    def look_up(data: bytes, begin: int, end: int) -> object:
+        return read_once(data[begin:end]) if end - begin <= LONGEST_REMEMBERED else read(data, begin, end)
+
+    return look_up
 
 
 def _entry(data: bytes, begin: int, end: int) -> dict[str, str]:
@@ -153,12 +154,16 @@ def _entry(data: bytes, begin: int, end: int) -> dict[str, str]:
     return {str(entry.get("key", "")): str(entry.get("value", ""))}
 
 
+def _reading(message: Message) -> Read:
+    return lambda data, begin, end: _decode(data, begin, end, message)
+
+
 def _message(name: str, message: Message, many: Many = Many.ONE) -> Field:
-    return Field(name, lambda data, begin, end: _decode(data, begin, end, message), many)
+    return Field(name, _reading(message), many)
 
 
 def _unchanging(name: str, message: Message) -> Field:
-    return Field(name, _remembering(lambda data, begin, end: _decode(data, begin, end, message)))
+    return Field(name, _remembering(_reading(message)))
 
 
 def _list(name: str, message: Message) -> Field:

@@ -64,6 +64,11 @@ class PodRecord:
         return (self.current, *self.older) if self.current is not None else self.older
 
     @property
+    def instance_ids(self) -> tuple[str, ...]:
+        """Their ids."""
+        return tuple(key.instance_id for key in self.instances)
+
+    @property
     def rematch_due(self) -> bool:
         """Whether the instances must be looked for: none found yet, or the container was restarted since."""
         evidence = self.desired.evidence
@@ -87,7 +92,7 @@ class PodRecord:
         )  # fmt: skip
         if _life(before) != _life(desired):
             self.life_since, self.ready_since = now, None
-            self.earlier = self.earlier.union(key.instance_id for key in self.instances) if desired.restarted else frozenset()
+            self.earlier = self.earlier.union(self.instance_ids) if desired.restarted else frozenset()
             changed = True
         if _runs(before) and not _runs(desired):
             self.stopped_since = now
@@ -101,7 +106,7 @@ class PodRecord:
         if desired.gone and self.gone_since is None:
             self.gone_since = now
         if changed or self.rematch_due:
-            self.wanted_at = now
+            self.demand(now)
         return changed or self.rematch_due
 
     def demand(self, now: float) -> None:

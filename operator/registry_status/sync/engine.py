@@ -112,7 +112,7 @@ class Engine:
         self._writing = True
         now = loop_time()
         for record in self._records:
-            record.wanted_at = now
+            record.demand(now)
         self._workers.restart([record.uid for record in self._records])
         self._resyncing = self._resyncing or asyncio.create_task(self._resync.run(), name="resync")
 

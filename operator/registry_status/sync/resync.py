@@ -147,8 +147,9 @@ class Resync:
         return len(repairs) >= FIGHT_REPAIRS
 
     def _tell(self, owner: PodRecord, text: str) -> None:
-        ids = tuple(key.instance_id for key in owner.instances)
-        self._reporter.outcome(Outcome(owner.desired.pod, OutcomeKind.DRIFTED, owner.desired.status, text, instances=ids))
+        self._reporter.outcome(
+            Outcome(owner.desired.pod, OutcomeKind.DRIFTED, owner.desired.status, text, instances=owner.instance_ids)
+        )
 
     def _look_for_joined(self, held: Sequence[Held], unclaimed: Sequence[Instance]) -> None:
         """A pod may have registered again under another id: match it against what nobody claims."""

@@ -61,7 +61,7 @@ class Teller:
             kind=kind,
             status=self._consumers.resolved(desired),
             message=text,
-            instances=instances or tuple(key.instance_id for key in record.instances),
+            instances=instances or record.instance_ids,
             code=code,
             latency=self._latency(record) if written else None,
             written=written,
@@ -79,10 +79,8 @@ class Teller:
         """Tell what the registry says now."""
         text = "the registry answers again; it has no instance of the pod"
         if record.instances:
-            names = ", ".join(key.instance_id for key in record.instances)
-            text = f"{names}: {self._consumers.resolved(desired)} ({desired.message})" + (
-                "" if written else ", as it was already"
-            )
+            already = "" if written else ", as it was already"
+            text = f"{', '.join(record.instance_ids)}: {self._consumers.resolved(desired)} ({desired.message}){already}"
         self.tell(record, OutcomeKind.DELIVERED, text, written=written)
 
     def failed(self, record: PodRecord, error: RegistryError) -> None:
@@ -93,7 +91,7 @@ class Teller:
         """What could not be done, and why."""
         desired = record.desired
         where = desired.target.where if desired.target is not None else ""
-        names = ", ".join(key.instance_id for key in record.instances) or "the pod's instance"
+        names = ", ".join(record.instance_ids) or "the pod's instance"
         return f"cannot set {self._consumers.resolved(desired)} for {names} of service {where}: {error}"
 
     def lost(self, record: PodRecord, held: Held, owner: PodRecord | None) -> None:
