@@ -39,6 +39,22 @@ KINDS = frozenset({
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back for a request, whole."""
+
+    method: str
+    """The request's."""
+    status: int
+    headers: httpx.Headers
+    content: bytes
+
+    @property
+    def reason(self) -> str:
+        """The usual words for the status, not the server's."""
+        return httpx.codes.get_reason_phrase(self.status)
+
+
+@dataclass(frozen=True, slots=True)
 class _Fault:
     """An error's body in either of its two shapes: errorCode/errorMessage, or the vendor page's errCode/errMsg."""
 
@@ -51,39 +67,39 @@ class _Fault:
         return shortened(": ".join(part for part in (self.message, self.detail) if part)) or "no message"
 
 
-def check(answer: httpx.Response, address: str) -> None:
+def check(answer: Answer, address: str) -> None:
     """Raise the `RegistryError` that a status other than 200 stands for."""
-    if answer.status_code != 200:
+    if answer.status != 200:
         raise _error(answer, address, _fault(answer))
 
 
-def check_done(answer: httpx.Response, address: str) -> None:
+def check_done(answer: Answer, address: str) -> None:
     """Check the answer to a write: 200 with an empty body, or `Success` as the vendor's page has it."""
     check(answer, address)
     if answer.content.strip() not in (b"", b"Success", b'"Success"'):
         raise _foreign(answer, address)
 
 
-def check_read(answer: httpx.Response, address: str) -> None:
+def check_read(answer: Answer, address: str) -> None:
     """Check the answer to a read whose content does not matter: 200 with a JSON object that is no error."""
     check(answer, address)
     _object(answer, address)
 
 
-def instances(answer: httpx.Response, service_id: str, address: str) -> Sequence[Instance]:
+def instances(answer: Answer, service_id: str, address: str) -> Sequence[Instance]:
     """The instances of a listing; what has no id cannot be written to, so it is left out."""
     check(answer, address)
     listed = (_instance(entry, service_id) for entry in _entries(answer, "instances", address))
     return tuple(found for found in listed if found.instance_id)
 
 
-def services(answer: httpx.Response, address: str) -> Sequence[Service]:
+def services(answer: Answer, address: str) -> Sequence[Service]:
     """The services of a listing; what has no id cannot be asked for, so it is left out."""
     check(answer, address)
     return tuple(found for found in map(_service, _entries(answer, "services", address)) if found.service_id)
 
 
-def service_id(answer: httpx.Response, address: str) -> str:
+def service_id(answer: Answer, address: str) -> str:
     """The service id that `existence` found."""
     check(answer, address)
     found = _object(answer, address).get("serviceId")
@@ -92,9 +108,9 @@ def service_id(answer: httpx.Response, address: str) -> str:
     return found
 
 
-def token(answer: httpx.Response, address: str) -> str:
+def token(answer: Answer, address: str) -> str:
     """The token that a login gave. The server's own words are left out of errors: they may repeat the password."""
-    if answer.status_code != 200:
+    if answer.status != 200:
         raise _login_error(answer, address)
     found = _object(answer, address).get("token")
     if not isinstance(found, str) or not TOKEN_FORM.fullmatch(found):
@@ -102,14 +118,13 @@ def token(answer: httpx.Response, address: str) -> str:
     return found
 
 
-def _login_error(answer: httpx.Response, address: str) -> RegistryError:
+def _login_error(answer: Answer, address: str) -> RegistryError:
     """The error that a refused login stands for, without a word of the server's: not even of where it redirects to."""
     fault = _fault(answer)
     if fault is not None:
         return _error(answer, address, replace(fault, message=_refusal(fault.code), detail=""))
-    headers = {name: value for name, value in answer.headers.items() if name == "retry-after"}
-    bare = httpx.Response(answer.status_code, headers=headers, content=answer.content, request=answer.request)
-    return _bare_error(bare, address)
+    headers = httpx.Headers([(name, value) for name, value in answer.headers.items() if name == "retry-after"])
+    return _bare_error(replace(answer, headers=headers), address)
 
 
 def _refusal(code: str) -> str:
@@ -124,7 +139,7 @@ def shortened(text: str) -> str:
     return line if len(line) <= SHOWN else line[:SHOWN] + "..."
 
 
-def _error(answer: httpx.Response, address: str, fault: _Fault | None) -> RegistryError:
+def _error(answer: Answer, address: str, fault: _Fault | None) -> RegistryError:
     if fault is None:
         return _bare_error(answer, address)
     code, text = fault.code, fault.text
@@ -132,19 +147,19 @@ def _error(answer: httpx.Response, address: str, fault: _Fault | None) -> Regist
         return NotFoundError(code, text, address=address)
     if code == BLOCKED:
         return BlockedError(code, text, address=address)
-    if code == "401206" or (answer.status_code == 403 and code.startswith("403")):
+    if code == "401206" or (answer.status == 403 and code.startswith("403")):
         return PermanentError(code, text, address=address)
-    if code in TOKEN or answer.status_code == 401:
+    if code in TOKEN or answer.status == 401:
         return AuthError(code, text, address=address)
-    if code in TRANSIENT or code.startswith("5") or answer.status_code == 429 or answer.status_code >= 500:
+    if code in TRANSIENT or code.startswith("5") or answer.status == 429 or answer.status >= 500:
         return _transient(code, text, answer, address)
     return PermanentError(code, text, address=address)
 
 
-def _bare_error(answer: httpx.Response, address: str) -> RegistryError:
+def _bare_error(answer: Answer, address: str) -> RegistryError:
     """An error whose body is not the registry's: a proxy's, most likely."""
-    status, code = answer.status_code, f"http-{answer.status_code}"
-    text = f"HTTP {status} {answer.reason_phrase}".strip()
+    status, code = answer.status, f"http-{answer.status}"
+    text = f"HTTP {status} {answer.reason}".strip()
     if 300 <= status < 400:
         text = f"redirected to {_place(answer.headers.get('redirected-to', ''))}; give the registry's own address"
         return PermanentError(code, text, address=address)
@@ -157,20 +172,20 @@ def _bare_error(answer: httpx.Response, address: str) -> RegistryError:
     return _transient(code, text, answer, address)
 
 
-def _transient(code: str, text: str, answer: httpx.Response, address: str) -> TransientError:
-    applied = answer.request.method != "GET" and not 300 <= answer.status_code < 500
+def _transient(code: str, text: str, answer: Answer, address: str) -> TransientError:
+    applied = answer.method != "GET" and not 300 <= answer.status < 500
     return TransientError(code, text, address=address, retry_after=_retry_after(answer), maybe_applied=applied)
 
 
-def _retry_after(answer: httpx.Response) -> float | None:
+def _retry_after(answer: Answer) -> float | None:
     """Seconds; the form with a date is rare and not worth a clock."""
     text = answer.headers.get("retry-after", "").strip()
     return min(float(text), MAX_RETRY_AFTER) if text.isascii() and text.isdigit() else None
 
 
-def _foreign(answer: httpx.Response, address: str) -> TransientError:
+def _foreign(answer: Answer, address: str) -> TransientError:
     kind = answer.headers.get("content-type", "").split(";")[0].strip().lower()
-    applied = answer.request.method != "GET"
+    applied = answer.method != "GET"
     shown = kind if kind in KINDS else "another type" if kind else "no content type"
     text = f"HTTP 200 with {len(answer.content)} bytes of {shown} that are not a Service Center's answer"
     return TransientError("foreign-answer", text, address=address, maybe_applied=applied)
@@ -182,7 +197,7 @@ def _place(location: str) -> str:
     return shortened(re.split(r"[?#]", where)[0]) or "elsewhere"
 
 
-def _fault(answer: httpx.Response) -> _Fault | None:
+def _fault(answer: Answer) -> _Fault | None:
     try:
         body = json.loads(answer.content)
     except (ValueError, RecursionError):
@@ -198,7 +213,7 @@ def _fault_in(body: Mapping[str, object]) -> _Fault | None:
     return _Fault(code=str(code), message=_text(message), detail=_text(detail))
 
 
-def _object(answer: httpx.Response, address: str) -> Mapping[str, object]:
+def _object(answer: Answer, address: str) -> Mapping[str, object]:
     try:
         body = json.loads(answer.content)
     except (ValueError, RecursionError):
@@ -208,7 +223,7 @@ def _object(answer: httpx.Response, address: str) -> Mapping[str, object]:
     return body
 
 
-def _entries(answer: httpx.Response, key: str, address: str) -> Sequence[Mapping[str, object]]:
+def _entries(answer: Answer, key: str, address: str) -> Sequence[Mapping[str, object]]:
     """The list under `key`; a listing of nothing may lack it."""
     listed = _object(answer, address).get(key)
     if listed is None:

@@ -6,10 +6,11 @@ import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import lru_cache
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self, TypeVar, cast
 from urllib.parse import quote, unquote, urlencode
 
 import httpx
@@ -18,6 +19,7 @@ from registry_status import __version__
 from registry_status.model import InstanceStatus, ServiceName, Tenant
 from registry_status.registry import answers
 from registry_status.registry.addresses import AddressPool
+from registry_status.registry.answers import Answer
 from registry_status.registry.auth import Auth, Door, NoAuth
 from registry_status.registry.base import (
     AuthError,
@@ -38,13 +40,16 @@ HEADERS = {
     "accept-encoding": "identity",
     "user-agent": f"registry-status/{__version__}",
 }
+WITH_BODY = HEADERS | {"content-type": "application/json"}
 LONGEST_TARGET = 64 * 1024
 """Bytes; servers take less."""
+REMEMBERED = 4096
+"""So many writes are not put together again when they are sent again: a pod has few statuses, and comes back to them."""
 LOGIN = "/v4/token"
 HEALTH = "/v4/default/registry/health"
 """What every Service Center answers to everybody."""
 
-Answer = TypeVar("Answer")
+Found = TypeVar("Found")
 
 
 class Operation(StrEnum):
@@ -65,7 +70,8 @@ class _Request:
     operation: Operation
     method: str
     path: str
-    query: Mapping[str, str]
+    target: bytes
+    """Path and query as they are sent."""
     domain: str
     body: bytes = field(default=b"", repr=False)
 
@@ -133,14 +139,14 @@ class ServiceComb(AbstractAsyncContextManager["ServiceComb"]):
 
     async def list_services(self, tenant: Tenant) -> Sequence[Service]:
         """All services of the tenant."""
-        return await self._ask(Operation.LIST_SERVICES, "GET", tenant, "microservices", {}, answers.services)
+        return await self._ask(_read(Operation.LIST_SERVICES, tenant, "microservices"), tenant, answers.services)
 
     async def find_service(self, tenant: Tenant, service: ServiceName, version: str) -> str | None:
         """The id of one version of a service; None if it is not registered."""
         query = {"type": "microservice", "appId": service.app, "serviceName": service.name, "version": version}
         query |= {"env": service.environment}
         try:
-            return await self._ask(Operation.FIND_SERVICE, "GET", tenant, "existence", query, answers.service_id)
+            return await self._ask(_read(Operation.FIND_SERVICE, tenant, "existence", query), tenant, answers.service_id)
         except NotFoundError:
             return None
 
@@ -148,22 +154,21 @@ class ServiceComb(AbstractAsyncContextManager["ServiceComb"]):
         """All instances of the service. Raises `NotFoundError` for an unknown service."""
         path = f"microservices/{_segment(service_id)}/instances"
 
-        def read(answer: httpx.Response, address: str) -> Sequence[Instance]:
+        def read(answer: Answer, address: str) -> Sequence[Instance]:
             return answers.instances(answer, service_id, address)
 
-        return await self._ask(Operation.LIST_INSTANCES, "GET", tenant, path, {}, read)
+        return await self._ask(_read(Operation.LIST_INSTANCES, tenant, path), tenant, read)
 
     async def write_status(self, tenant: Tenant, service_id: str, instance_id: str, status: InstanceStatus) -> None:
         """Set an instance's status."""
-        path = f"microservices/{_segment(service_id)}/instances/{_segment(instance_id)}/status"
-        await self._ask(Operation.WRITE_STATUS, "PUT", tenant, path, {"value": status.value}, answers.check_done)
+        await self._ask(_write(tenant, service_id, instance_id, status), tenant, answers.check_done)
 
     async def knock(self) -> None:
         """Find out whether the registry answers anything. Raises `TransientError` if it does not."""
         if self._left() <= 0:
             raise FencedError("fenced", "this replica does not lead any more")
         try:
-            await self._exchange(_Request(Operation.PROBE, "GET", HEALTH, {}, "default"), {}, answers.check_read)
+            await self._exchange(_request(Operation.PROBE, "GET", HEALTH, "default"), {}, answers.check_read)
         except TransientError:
             raise
         except RegistryError:
@@ -175,19 +180,10 @@ class ServiceComb(AbstractAsyncContextManager["ServiceComb"]):
         There is one login at a time and others wait for it, so it takes no slot: those who hold all of them may be the others.
         """
         body = json.dumps({"name": name, "password": password}).encode()
-        return await self._exchange(_Request(Operation.LOG_IN, "POST", LOGIN, {}, "default", body), {}, answers.token)
+        return await self._exchange(_request(Operation.LOG_IN, "POST", LOGIN, "default", body=body), {}, answers.token)
 
-    async def _ask(
-        self,
-        operation: Operation,
-        method: str,
-        tenant: Tenant,
-        path: str,
-        query: Mapping[str, str],
-        read: Callable[[httpx.Response, str], Answer],
-    ) -> Answer:
+    async def _ask(self, request: _Request, tenant: Tenant, read: Callable[[Answer, str], Found]) -> Found:
         """Send one request and read its answer; once more, if credentials were refused and there are others."""
-        request = _Request(operation, method, f"/v4/{_segment(tenant.project)}/registry/{path}", query, tenant.domain)
         headers = await self._auth.headers(tenant.project)
         try:
             return await self._in_turn(request, headers, read)
@@ -203,15 +199,11 @@ class ServiceComb(AbstractAsyncContextManager["ServiceComb"]):
     def _hinted(self, error: AuthError) -> AuthError:
         return type(error)(error.code, f"{error.message}; {self._auth.hint}", address=error.address)
 
-    async def _in_turn(
-        self, request: _Request, headers: Mapping[str, str], read: Callable[[httpx.Response, str], Answer]
-    ) -> Answer:
+    async def _in_turn(self, request: _Request, headers: Mapping[str, str], read: Callable[[Answer, str], Found]) -> Found:
         async with self._slots:
             return await self._exchange(request, headers, read)
 
-    async def _exchange(
-        self, request: _Request, headers: Mapping[str, str], read: Callable[[httpx.Response, str], Answer]
-    ) -> Answer:
+    async def _exchange(self, request: _Request, headers: Mapping[str, str], read: Callable[[Answer, str], Found]) -> Found:
         """Ask the best address; its circuit learns how it went."""
         address = self._addresses.pick()
         try:
@@ -232,11 +224,11 @@ class ServiceComb(AbstractAsyncContextManager["ServiceComb"]):
         if self._left() <= 0:
             raise TransientError("fenced", "not probed, as this replica does not lead", address=url)
         headers = self._auth.known_headers(unquote(path.split("/")[2]))
-        await self._measured(url, _Request(Operation.PROBE, "GET", path, {}, "default"), headers, answers.check_read)
+        await self._measured(url, _request(Operation.PROBE, "GET", path, "default"), headers, answers.check_read)
 
     async def _measured(
-        self, url: str, request: _Request, headers: Mapping[str, str], read: Callable[[httpx.Response, str], Answer]
-    ) -> Answer:
+        self, url: str, request: _Request, headers: Mapping[str, str], read: Callable[[Answer, str], Found]
+    ) -> Found:
         """Tell the observer how long a request took and how it ended."""
         began, code = self._clock(), "cancelled"
         try:
@@ -251,30 +243,32 @@ class ServiceComb(AbstractAsyncContextManager["ServiceComb"]):
             if self._observer is not None:
                 self._observer.request_finished(request.operation, code, self._clock() - began)
 
-    async def _send(self, url: str, request: _Request, headers: Mapping[str, str]) -> httpx.Response:
+    async def _send(self, url: str, request: _Request, headers: Mapping[str, str]) -> Answer:
         try:
             sent = httpx.Request(
                 request.method,
                 self._urls[url],  # parsed once: it takes httpx as long as all else that it does for a request
-                headers={**HEADERS, "x-domain-name": request.domain, **headers},
+                headers={**(WITH_BODY if request.body else HEADERS), "x-domain-name": request.domain, **headers},
                 stream=httpx.ByteStream(request.body),  # not `content`: it adds headers that the transport adds anyway
-                extensions={"timeout": self._limits(url, request), "target": _target(request)},
+                extensions={"timeout": self._limits(url, request), "target": request.target},
             )
             answer = await self._transport.handle_async_request(sent)
-            await answer.aread()
+            # Not httpx's `aread`: for the few bytes of an answer its decoders take longer than all else here.
+            content = b"".join([piece async for piece in cast("httpx.AsyncByteStream", answer.stream)])
         except FenceClosed:
             raise _fenced_off(url) from None
         except httpx.TransportError as error:
             if request.writes and self._left() <= 0:
                 raise _fenced_off(url, maybe_applied=True) from None
             raise _trouble(error, self._auth.hide(str(error)), url, writes=request.writes) from None
-        return answer if answer.status_code == 200 else self._without_secrets(answer)
+        whole = Answer(request.method, answer.status_code, answer.headers, content)
+        return whole if whole.status == 200 else self._without_secrets(whole)
 
-    def _without_secrets(self, answer: httpx.Response) -> httpx.Response:
+    def _without_secrets(self, answer: Answer) -> Answer:
         """An error's text goes into Events and logs, and may repeat what was sent."""
-        body = self._auth.hide(answer.content.decode(errors="surrogateescape")).encode(errors="surrogateescape")
-        headers = [(name, self._auth.hide(value)) for name, value in answer.headers.multi_items() if name != "content-length"]
-        return httpx.Response(answer.status_code, headers=headers, content=body, request=answer.request)
+        content = self._auth.hide(answer.content.decode(errors="surrogateescape")).encode(errors="surrogateescape")
+        headers = httpx.Headers([(name, self._auth.hide(value)) for name, value in answer.headers.multi_items()])
+        return replace(answer, headers=headers, content=content)
 
     def _limits(self, url: str, request: _Request) -> Mapping[str, float]:
         """How long it may take: a write must be over before another replica may lead."""
@@ -290,13 +284,25 @@ class ServiceComb(AbstractAsyncContextManager["ServiceComb"]):
         return left if left is not None else float("inf")
 
 
-def _target(request: _Request) -> bytes:
-    """What is asked for, with all in it quoted. Raises `PermanentError` for what no server would read."""
-    query = urlencode({**request.query, "noCache": "1"})
-    target = f"{request.path}?{query}".encode("ascii")
+def _request(
+    operation: Operation, method: str, path: str, domain: str, query: Mapping[str, str] | None = None, body: bytes = b""
+) -> _Request:
+    """A request with all in it quoted. Raises `PermanentError` for what no server would read."""
+    target = f"{path}?{urlencode({**(query or {}), 'noCache': '1'})}".encode("ascii")
     if len(target) > LONGEST_TARGET:
         raise PermanentError("bad-path", f"a path of more than {LONGEST_TARGET} bytes")
-    return target
+    return _Request(operation, method, path, target, domain, body)
+
+
+def _read(operation: Operation, tenant: Tenant, path: str, query: Mapping[str, str] | None = None) -> _Request:
+    return _request(operation, "GET", f"/v4/{_segment(tenant.project)}/registry/{path}", tenant.domain, query)
+
+
+@lru_cache(REMEMBERED)
+def _write(tenant: Tenant, service_id: str, instance_id: str, status: InstanceStatus) -> _Request:
+    instance = f"microservices/{_segment(service_id)}/instances/{_segment(instance_id)}"
+    path = f"/v4/{_segment(tenant.project)}/registry/{instance}/status"
+    return _request(Operation.WRITE_STATUS, "PUT", path, tenant.domain, {"value": status.value})
 
 
 def _fenced_off(url: str, *, maybe_applied: bool = False) -> FencedError:

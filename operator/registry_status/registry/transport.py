@@ -1,17 +1,23 @@
 """httpx's API over aiohttp's connections.
 
 httpx stays the interface that the rest of `registry/` and its tests speak; aiohttp underneath costs about a tenth of the
-processor time of httpx's own pool (DESIGN section 5). A transport of our own rather than a ready-made one because four
-things matter here that those do not give: whether a failed request can have reached the server, no write sent twice, one
-time limit for the whole exchange, and a limit to the size of what comes back.
+processor time of httpx's own pool (DESIGN section 5). Of aiohttp the connector is used (pool, names, TLS) and the parser of
+answers, not its client session: what that does for a request before the first byte leaves takes longer than all that the
+registry's client does (docs/performance.md). A transport of our own rather than a ready-made one because four things matter
+here that those do not give: whether a failed request can have reached the server, no write sent twice, one time limit for
+the whole exchange, and a limit to the size of what comes back.
 """
 
+import asyncio
 import ssl
 from collections.abc import Callable
 
 import aiohttp
 import httpx
 import yarl
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
+from aiohttp.http import HttpProcessingError, RawResponseMessage
 
 from registry_status.registry import tls
 from registry_status.registry.base import Fence
@@ -22,6 +28,8 @@ MAX_BODY = 32 * 1024 * 1024
 """Bytes. A list of 20,000 instances takes about 16 MiB."""
 MAX_ERROR_BODY = 1024 * 1024
 """Bytes of an answer that is an error: what people are told of it is a line, and each is searched for secrets."""
+SHORTEST = 0.001
+"""Seconds. Of no time at all aiohttp makes no limit."""
 DISCONNECTED = "the server closed the connection"
 NO_HTTP = "the answer is no proper HTTP"
 """In place of aiohttp's words, which quote what the server sent: pieces of what it was sent by us, perhaps."""
@@ -39,47 +47,12 @@ class FenceClosed(httpx.TransportError):
     """A write was not sent, since this replica's turn is over."""
 
 
-class _FencedError(aiohttp.ClientError):
-    """The same, on its way through aiohttp."""
-
-
-class _BrokenError(aiohttp.ClientError):
-    """The connection broke after something was sent, or may have been."""
-
-
-async def _sent_once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """Keep aiohttp from repeating a write whose connection broke: it may have taken effect. Reads it may repeat once."""
-    if request.method == "GET":
-        return await send(request)
-    try:
-        return await send(request)
-    except aiohttp.ClientConnectorError:
-        raise
-    except aiohttp.ClientOSError as error:
-        raise _BrokenError(str(error)) from error
-    except aiohttp.ServerDisconnectedError as error:
-        raise _BrokenError(DISCONNECTED) from error
-
-
-def _fenced(fence: Fence) -> type[aiohttp.ClientRequest]:
-    """Make requests that look at the fence in the last step before they are sent: a process may be frozen before any other."""
-
-    class FencedRequest(aiohttp.ClientRequest):
-        async def send(self, conn: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
-            left = fence.remaining() if self.method == "PUT" else None
-            if left is not None and left <= 0:
-                raise _FencedError
-            return await super().send(conn)
-
-    return FencedRequest
-
-
 class AiohttpTransport(httpx.AsyncBaseTransport):
-    """Sends httpx requests through one aiohttp session.
+    """Sends httpx requests over aiohttp's connections.
 
-    Of httpx's timeouts it obeys `connect`, and takes `read` as the limit of the whole exchange. No redirects, no proxies from
-    the environment, no cookies, no decompression. Raises httpx's own exceptions: `ConnectError` and `ConnectTimeout` only
-    where nothing can have been looked at.
+    Of httpx's timeouts it obeys `connect`, and takes `read` as the limit of the whole exchange. No redirects, no proxies, no
+    cookies, no decompression. Raises httpx's own exceptions: `ConnectError` and `ConnectTimeout` only where nothing can have
+    been looked at.
 
     `contexts` gives the TLS context of the next connection; the system's authorities are trusted without it.
     """
@@ -88,71 +61,127 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         self, contexts: Callable[[], ssl.SSLContext] | None = None, *, max_body: int = MAX_BODY, fence: Fence | None = None
     ) -> None:
         self._contexts = contexts
-        self._request_class = _fenced(fence) if fence is not None else aiohttp.ClientRequest
+        self._fence = fence
         self._max_body = max_body
-        self._session: aiohttp.ClientSession | None = None
+        self._connector: aiohttp.TCPConnector | None = None
+        self._origins: dict[tuple[str, bytes], aiohttp.ClientRequest] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request and read its whole answer."""
+        message = _message(request, await request.aread())
         limits = request.extensions.get("timeout", {})
-        timeout = aiohttp.ClientTimeout(total=limits.get("read"), sock_connect=limits.get("connect"))
+        until, connect = _in(limits.get("read")), limits.get("connect")
         try:
-            async with self._open_session().request(
-                request.method,
-                _url(request),
-                headers=[(name.decode(), value.decode()) for name, value in request.headers.raw],
-                data=await request.aread() or None,
-                allow_redirects=False,
-                timeout=timeout,
-                ssl=self._contexts() if self._contexts is not None else True,
-            ) as answer:
-                body = await self._read(answer, request)
-                return httpx.Response(answer.status, headers=_headers(answer), content=body, request=request)
-        except aiohttp.ClientError as error:
+            try:
+                return await self._exchange(request, message, connect, until)
+            except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+                # The server may have closed the connection while it was idle. A write may have taken effect all the same.
+                if request.method != "GET" or isinstance(error, aiohttp.ClientConnectorError):
+                    raise
+            return await self._exchange(request, message, connect, until)
+        except (aiohttp.ClientError, HttpProcessingError) as error:
             raise _translated(error, request) from error
-        except TimeoutError as error:
-            raise httpx.ReadTimeout("no answer in time", request=request) from error
 
-    async def _read(self, answer: aiohttp.ClientResponse, request: httpx.Request) -> bytes:
-        if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
+    async def _exchange(
+        self, request: httpx.Request, message: bytes, connect: float | None, until: float | None
+    ) -> httpx.Response:
+        connection = await self._connect(request, connect, until)
+        try:
+            async with asyncio.timeout_at(until):
+                answer = await self._ask(connection, request, message)
+        except TimeoutError as error:
+            connection.close()
+            raise httpx.ReadTimeout("no answer in time", request=request) from error
+        except BaseException:
+            connection.close()
+            raise
+        connection.release()
+        return answer
+
+    async def _connect(self, request: httpx.Request, seconds: float | None, until: float | None) -> Connection:
+        if self._connector is None:
+            # How many requests run at once is limited by the caller: a pool that queues costs far more (DESIGN section 5).
+            self._connector = aiohttp.TCPConnector(limit=0)
+        if until is not None:
+            left = max(until - asyncio.get_running_loop().time(), SHORTEST)
+            seconds = min(left, seconds) if seconds is not None else left
+        limit = aiohttp.ClientTimeout(connect=seconds, ceil_threshold=float("inf"))  # no rounding up to whole seconds
+        try:
+            return await self._connector.connect(self._origin(request.url), [], limit)
+        except TimeoutError as error:
+            raise httpx.ConnectTimeout("no connection in time", request=request) from error
+
+    def _origin(self, url: httpx.URL) -> aiohttp.ClientRequest:
+        """What tells aiohttp's connector where to connect to."""
+        key, context = (url.scheme, url.netloc), self._contexts() if self._contexts is not None else True
+        known = self._origins.get(key)
+        if known is None or known.ssl is not context:
+            where = yarl.URL(f"{url.scheme}://{url.netloc.decode()}")
+            known = self._origins[key] = aiohttp.ClientRequest("GET", where, loop=asyncio.get_running_loop(), ssl=context)
+        return known
+
+    async def _ask(self, connection: Connection, request: httpx.Request, message: bytes) -> httpx.Response:
+        protocol, transport = connection.protocol, connection.transport
+        if protocol is None or transport is None:
+            raise aiohttp.ServerDisconnectedError
+        protocol.set_response_params(read_until_eof=True, auto_decompress=False)
+        # The last step before it is sent: a process may be frozen before any other.
+        left = self._fence.remaining() if self._fence is not None and request.method == "PUT" else None
+        if left is not None and left <= 0:
+            raise FenceClosed("this replica does not lead any more", request=request)
+        transport.write(message)
+        head, content = await _head(protocol)
+        body = await self._read(head, content, request)
+        return httpx.Response(head.code, headers=_headers(head), stream=httpx.ByteStream(body), request=request)
+
+    async def _read(self, head: RawResponseMessage, content: aiohttp.StreamReader, request: httpx.Request) -> bytes:
+        if head.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise httpx.RemoteProtocolError("the answer is compressed, which was not asked for", request=request)
-        if not answer.content_length and answer.content_length is not None:
-            return b""
-        body, announced = bytearray(), answer.content_length or 0
-        most = self._max_body if answer.status == 200 else min(self._max_body, MAX_ERROR_BODY)
-        async for chunk in answer.content.iter_any():
-            body += chunk
+        body, announced = bytearray(), int(head.headers.get("Content-Length", "0"))
+        most = self._max_body if head.code == 200 else min(self._max_body, MAX_ERROR_BODY)
+        while not content.at_eof():
+            body += await content.readany()
             if max(len(body), announced) > most:
                 raise BodyTooLarge(f"the answer is larger than {most} bytes", request=request)
         return bytes(body)
 
-    def _open_session(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            # How many requests run at once is limited by the caller: a pool that queues costs far more (DESIGN section 5).
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                middlewares=(_sent_once,),
-                request_class=self._request_class,
-                trust_env=False,
-                auto_decompress=False,
-            )
-        return self._session
-
     async def aclose(self) -> None:
         """Close all connections."""
-        if self._session is not None:
-            await self._session.close()
+        if self._connector is not None:
+            await self._connector.close()
 
 
-def _url(request: httpx.Request) -> yarl.URL:
-    """Where a request goes, as it is: httpx's extension `target` replaces path and query."""
-    target, url = request.extensions.get("target"), request.url
-    where = str(url) if target is None else f"{url.scheme}://{url.netloc.decode()}{target.decode()}"
-    return yarl.URL(where, encoded=True)
+def _in(seconds: float | None) -> float | None:
+    return None if seconds is None else asyncio.get_running_loop().time() + seconds
 
 
-def _headers(answer: aiohttp.ClientResponse) -> list[tuple[bytes, bytes]]:
+def _message(request: httpx.Request, body: bytes) -> bytes:
+    """A request as it is sent. Raises `LocalProtocolError` where a header would end its line, and so add others."""
+    url = request.url
+    if url.scheme not in ("http", "https") or not url.host:
+        raise httpx.UnsupportedProtocol(f"not an address: {url}", request=request)
+    target = request.extensions.get("target", url.raw_path)
+    lines = [b"%b %b HTTP/1.1" % (request.method.encode(), target)]
+    lines += [b"%b: %b" % header for header in request.headers.raw]
+    if "host" not in request.headers:
+        lines.append(b"Host: " + url.netloc)
+    if "content-length" not in request.headers and (body or request.method != "GET"):
+        lines.append(b"Content-Length: %d" % len(body))
+    head = b"\r\n".join(lines)
+    if head.count(b"\n") != len(lines) - 1 or head.count(b"\r") != len(lines) - 1 or b"\0" in head:
+        raise httpx.LocalProtocolError("a header holds a character that ends it", request=request)
+    return b"%b\r\n\r\n%b" % (head, body)
+
+
+async def _head(protocol: ResponseHandler) -> tuple[RawResponseMessage, aiohttp.StreamReader]:
+    """The head of the answer, past those that only say that it will come."""
+    head, content = await protocol.read()
+    while 100 <= head.code < 200 and head.code != 101:
+        head, content = await protocol.read()
+    return head, content
+
+
+def _headers(answer: RawResponseMessage) -> list[tuple[bytes, bytes]]:
     """The answer's headers, with a redirect's place under another name.
 
     httpx parses `Location` even where it does not follow it, and quotes parts of it, passwords too, in the error it raises.
@@ -160,13 +189,11 @@ def _headers(answer: aiohttp.ClientResponse) -> list[tuple[bytes, bytes]]:
     return [(REDIRECTED_TO if name.lower() == b"location" else name, value) for name, value in answer.raw_headers]
 
 
-def _translated(error: aiohttp.ClientError, request: httpx.Request) -> httpx.TransportError:
+def _translated(error: aiohttp.ClientError | HttpProcessingError, request: httpx.Request) -> httpx.TransportError:
     trouble = _tls_trouble(error)
     if trouble is not None and (isinstance(error, aiohttp.ClientConnectorError) or tls.refused_us(trouble)):
         return TlsFailed(tls.explain(trouble), request=request)
     match error:
-        case _FencedError():
-            return FenceClosed("this replica does not lead any more", request=request)
         case aiohttp.ConnectionTimeoutError():
             return httpx.ConnectTimeout("no connection in time", request=request)
         case aiohttp.ClientConnectorError():
@@ -175,7 +202,7 @@ def _translated(error: aiohttp.ClientError, request: httpx.Request) -> httpx.Tra
             return httpx.ReadTimeout("no answer in time", request=request)
         case aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError():
             return httpx.ReadError(DISCONNECTED, request=request)
-        case _BrokenError() | aiohttp.ClientOSError():
+        case aiohttp.ClientOSError():
             return httpx.ReadError(str(error), request=request)
         case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
             return httpx.UnsupportedProtocol(f"not an address: {request.url}", request=request)
@@ -183,7 +210,7 @@ def _translated(error: aiohttp.ClientError, request: httpx.Request) -> httpx.Tra
             return httpx.RemoteProtocolError(NO_HTTP, request=request)
 
 
-def _tls_trouble(error: aiohttp.ClientError) -> ssl.SSLError | None:
+def _tls_trouble(error: Exception) -> ssl.SSLError | None:
     """Find what TLS complained of, if that is where an error comes from; some of aiohttp's pass for one themselves."""
     cause: BaseException | None = error
     while isinstance(cause, aiohttp.ClientError):

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry_status.registry import answers
+from registry_status.registry.answers import Answer
 from registry_status.registry.base import (
     AuthError,
     BlockedError,
@@ -26,21 +27,21 @@ ADDRESS = "http://registry:30100"
 URL = f"{ADDRESS}/v4/default/registry/microservices"
 HTML = b"<!DOCTYPE html><html><body><h1>Sign in</h1></body></html>"
 Headers = dict[str, str]
-Read = Callable[[httpx.Response], object]
+Read = Callable[[Answer], object]
 
 
-def answer(status: int = 200, body: object = b"", *, method: str = "GET", headers: Headers | None = None) -> httpx.Response:
+def answer(status: int = 200, body: object = b"", *, method: str = "GET", headers: Headers | None = None) -> Answer:
     """An answer of the registry; a body that is not bytes is sent as JSON."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return httpx.Response(status, content=content, headers=headers, request=httpx.Request(method, URL))
+    return Answer(method, status, httpx.Headers(headers), content)
 
 
-def refusal(code: object, detail: str = "", *, status: int | None = None, **more: Any) -> httpx.Response:
+def refusal(code: object, detail: str = "", *, status: int | None = None, **more: Any) -> Answer:
     """An error in the registry's own form."""
     return answer(status or int(str(code)[:3]), {"errorCode": code, "errorMessage": "no", "detail": detail}, **more)
 
 
-def error_of(got: httpx.Response) -> RegistryError:
+def error_of(got: Answer) -> RegistryError:
     with pytest.raises(RegistryError) as caught:
         answers.check(got, ADDRESS)
     return caught.value

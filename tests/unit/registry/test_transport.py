@@ -121,6 +121,49 @@ async def test_a_target_stands_for_path_and_query() -> None:
     assert requests[0].startswith(b"GET " + target + b" HTTP/1.1\r\n")
 
 
+@pytest.mark.parametrize("method", ["PUT", "POST", "DELETE"])
+async def test_a_request_without_a_body_says_so(method: str) -> None:
+    """A server would wait for one, else."""
+    speak, requests = answering(OK)
+    async with serving(speak) as url, client() as http:
+        await http.request(method, url)
+    assert requests[0].lower().count(b"content-length: 0\r\n") == 1
+
+
+async def test_a_request_names_its_host_once() -> None:
+    speak, requests = answering(OK)
+    transport = AiohttpTransport()
+    async with serving(speak) as url:
+        host = url.removeprefix("http://").encode()
+        await transport.handle_async_request(httpx.Request("GET", url))
+        await transport.handle_async_request(httpx.Request("GET", url, stream=httpx.ByteStream(b"")))
+        await transport.aclose()
+    assert [request.lower().count(b"host: " + host + b"\r\n") for request in requests] == [1, 1]
+
+
+@pytest.mark.parametrize("character", ["\r", "\n", "\0"])
+@pytest.mark.parametrize("place", ["name", "value", "target"])
+async def test_what_would_end_its_line_is_not_sent(place: str, character: str) -> None:
+    """It would smuggle in a header, or another request."""
+    speak, requests = answering(OK)
+    text = f"a{character}b"
+    header = {text: "x"} if place == "name" else {"x-domain-name": text if place == "value" else "x"}
+    extensions = {"target": text.encode()} if place == "target" else {}
+    transport = AiohttpTransport()
+    async with serving(speak) as url:
+        with pytest.raises(httpx.LocalProtocolError):
+            await transport.handle_async_request(httpx.Request("PUT", url, headers=header, extensions=extensions))
+        await transport.aclose()
+    assert requests == []
+
+
+async def test_what_only_announces_an_answer_is_passed_over() -> None:
+    speak, _ = answering(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + OK)
+    async with serving(speak) as url, client() as http:
+        answer = await http.put(url)
+    assert (answer.status_code, answer.content) == (200, b"{}")
+
+
 async def test_cookies_are_not_kept() -> None:
     speak, requests = answering(b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n")
     transport = AiohttpTransport()
@@ -266,6 +309,13 @@ async def test_a_server_that_speaks_no_tls_is_a_failure_to_connect() -> None:
             await http.put(url.replace("http:", "https:"))
 
 
+async def test_a_connection_that_is_not_made_within_the_limit_of_the_whole_is_none_in_time() -> None:
+    with full() as url:
+        async with client(seconds=0.1, connect=5) as http:
+            with pytest.raises(httpx.ConnectTimeout):
+                await http.put(url)
+
+
 async def test_no_answer_in_time_is_a_timeout_of_reading() -> None:
     async def speak(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
         await asyncio.Event().wait()
@@ -273,6 +323,48 @@ async def test_no_answer_in_time_is_a_timeout_of_reading() -> None:
     async with serving(speak) as url, client(seconds=0.1) as http:
         with pytest.raises(httpx.ReadTimeout):
             await http.put(url)
+
+
+@pytest.mark.parametrize("pieces", [0, 1, 2], ids=["no byte", "half a head", "half a body"])
+async def test_an_answer_that_is_no_longer_waited_for_is_not_taken_for_the_next(pieces: int) -> None:
+    sent = b"", b"HTTP/1.1 200 OK\r\nContent-", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nfor t"
+    rest = OK, b"Length: 2\r\n\r\n{}", b"he first"
+    asked = 0
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        await reader.readuntil(b"\r\n\r\n")
+        asked += 1
+        if asked == 1:
+            writer.write(sent[pieces])
+            await asyncio.sleep(0.2)
+            writer.write(rest[pieces])
+        else:
+            writer.write(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")
+        await asyncio.sleep(10)
+
+    async with serving(speak) as url, client(seconds=0.1) as http:
+        with pytest.raises(httpx.ReadTimeout):
+            await http.put(url)
+        await asyncio.sleep(0.2)
+        assert (await http.put(url)).status_code == 201
+
+
+async def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next() -> None:
+    asked = 0
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        while await reader.readuntil(b"\r\n\r\n"):
+            asked += 1
+            writer.write(b"HTTP/1.1 20%d X\r\nContent-Length: 0\r\n\r\n" % asked)
+            if asked == 1:
+                writer.write(b"HTTP/1.1 204 Surplus\r\n\r\n")
+
+    async with serving(speak) as url, client() as http:
+        assert (await http.put(url)).status_code == 201
+        await asyncio.sleep(0.05)
+        assert (await http.put(url)).status_code == 202
 
 
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1/", "http:///"])
