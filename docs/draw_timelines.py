@@ -87,11 +87,11 @@ def _moment(event: Mapping[str, Any], at: float) -> Moment:
     says = desired(event["object"], Settings(), deleted=deleted)
     if says.status is None:
         raise SystemExit(f"{says.pod} calls for no status: {says.message}")
-    return Moment(at, "gone" if deleted else _state(observe(event["object"])), says.status, says.reason)
+    return Moment(at, "gone" if deleted else _state(observe(event["object"], Settings().prefix)), says.status, says.reason)
 
 
 def _state(pod: Observation) -> str:
-    asked = read(pod, Settings())
+    asked = read(pod.subject, Settings())
     main = pod.states.get(asked.container) if isinstance(asked, Asked) else None
     ready = pod.conditions.get("Ready")
     if pod.finished:
@@ -106,7 +106,7 @@ def _state(pod: Observation) -> str:
 def _times(tree: object) -> Iterator[float]:
     """Find all times in a pod; for a deletion, when it was asked for."""
     if isinstance(tree, Mapping):
-        asked = observe(tree).deleted_at if "metadata" in tree else None
+        asked = observe(tree, Settings().prefix).deleted_at if "metadata" in tree else None
         if asked is not None:
             yield asked
         for key, value in tree.items():

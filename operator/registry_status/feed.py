@@ -11,7 +11,7 @@ from registry_status.cluster.api import ApiError
 from registry_status.cluster.lines import WatchFault
 from registry_status.config import Settings
 from registry_status.model import Desired, PodRef, Reason
-from registry_status.pods.status import desired
+from registry_status.pods.status import Judge
 from registry_status.report.health import HealthState
 from registry_status.report.logs import LogLimiter
 from registry_status.sync.engine import Engine
@@ -58,6 +58,7 @@ class PodFeed:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
+        self._judge = Judge(settings)
         self._engine = engine
         self._health = health
         self._faults = faults
@@ -72,7 +73,7 @@ class PodFeed:
     def take(self, kind: str | None, pod: RawPod) -> None:
         """One event of one pod; `kind` None is an entry of a list."""
         deleted = kind == "DELETED"
-        wanted = desired(pod, self._settings, deleted=deleted)
+        wanted = self._judge.desired(pod, deleted=deleted)
         self._forget_question(wanted.pod.uid)
         if deleted and self._settings.label_selector and not _was_deleted(pod):
             self._confirm(wanted.pod, lambda: self._engine.take(wanted, deleted=True))
@@ -167,7 +168,7 @@ class PodFeed:
                 await asyncio.sleep(CONFIRM_AGAIN)
                 continue
             del self._confirming[pod.uid]
-            if found is not None and desired(found, self._settings).pod.uid == pod.uid:
+            if found is not None and self._judge.desired(found).pod.uid == pod.uid:
                 self._engine.take(Desired(pod, None, Reason.NOT_MANAGED, "the pod has left the label selector"))
             else:
                 gone()

@@ -94,7 +94,7 @@ class Target:
         """Whether both name the same instance; a template that waits for its value is as good as filled."""
         if other is None:
             return False
-        if self == other:
+        if self is other or self == other:
             return True
         ids_agree = self.instance_id == other.instance_id or self.pending or other.pending
         return ids_agree and replace(self, instance_id=None, pending=False) == replace(other, instance_id=None, pending=False)

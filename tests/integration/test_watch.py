@@ -26,7 +26,8 @@ from registry_status.pods.observation import observe
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.kube import Kube
 
-OURS = {"registry-status.io/service": "orders"}
+PREFIX = "registry-status.io/"
+OURS = {f"{PREFIX}service": "orders"}
 OWNER = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "rs", "uid": "5d3f2c1b-0000-4000-8000-00000000aaaa"}
 PODS = [Permission(verb, "pods") for verb in ("list", "watch")]
 
@@ -218,13 +219,13 @@ def test_a_pod_in_protobuf_says_what_it_says_in_json(cluster: Cluster, namespace
     path = f"/api/v1/namespaces/{namespace}/pods?{query}"
     answer = cluster.http.get(path, headers={"Accept": frames.ACCEPT})
     assert answer.headers["content-type"].startswith(frames.CONTENT_TYPE)
-    stream = WatchFrames(prefix=b"registry-status.io/", known=Known(varied.values()), listing=True, queued=Queued())
+    stream = WatchFrames(prefix=PREFIX.encode(), known=Known(varied.values()), listing=True, queued=Queued())
     binary = [json.loads(line) for line in stream.take(answer.content, len(answer.content))[0].splitlines()]
     text = [json.loads(line) for line in cluster.http.get(path).content.splitlines()]
     assert len(binary) == len(text) == len(varied) + 2
     for ours, theirs in zip(binary[:-1], text[:-1], strict=True):
         assert ours["type"] == theirs["type"]
-        assert observe(ours["object"]) == observe(theirs["object"])
+        assert observe(ours["object"], PREFIX) == observe(theirs["object"], PREFIX)
         assert [ours["object"][key] for key in ("kind", "apiVersion")] == ["Pod", "v1"]
         assert ours["object"]["metadata"]["resourceVersion"] == theirs["object"]["metadata"]["resourceVersion"]
     assert binary[-1]["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}

@@ -76,8 +76,8 @@ def explain_offline(pod: RawPod, settings: Settings) -> Explained:
 
 def saw(pod: RawPod, settings: Settings) -> Mapping[str, str]:
     """Return the values that the rules look at."""
-    seen = observe(pod)
-    asked = read(seen, settings)
+    seen = observe(pod, settings.prefix)
+    asked = read(seen.subject, settings)
     if not isinstance(asked, Asked):
         return {}
     found = {"phase": seen.phase or "none"}

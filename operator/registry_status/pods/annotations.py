@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 from registry_status.config import NotReady, Settings
 from registry_status.model import InstanceStatus, MatchMode, Problem, ServiceName, Target, Tenant
-from registry_status.pods.observation import DEFAULT_CONTAINER, Observation
+from registry_status.pods.observation import DEFAULT_CONTAINER, Subject
 
 KEYS = (
     "service-id", "service", "app", "environment", "version", "instance-id", "match", "project", "domain", "container",
     "starting-status", "not-ready-status", "terminating-status", "paused", "class",
 )  # fmt: skip
 KNOWN = frozenset(KEYS)
-TEMPLATE_FIELDS: Mapping[str, Callable[[Observation], str]] = {
+TEMPLATE_FIELDS: Mapping[str, Callable[[Subject], str]] = {
     "pod.name": lambda pod: pod.ref.name,
     "pod.namespace": lambda pod: pod.ref.namespace,
     "pod.uid": lambda pod: pod.real_uid,
@@ -73,11 +73,13 @@ class Paused:
     """The pod has been handed back by `paused: "true"`."""
 
 
-def read(pod: Observation, settings: Settings) -> Asked | Invalid | NotOurs | Paused:
+Answer = Asked | Invalid | NotOurs | Paused
+
+
+def read(pod: Subject, settings: Settings) -> Answer:
     """Read the annotations of a pod. The class comes first, then `paused`: neither a stranger's nor a paused pod is judged."""
-    own = {
-        key.removeprefix(settings.prefix): value for key, value in pod.annotations.items() if key.startswith(settings.prefix)
-    }
+    prefix = settings.prefix
+    own = {key.removeprefix(prefix): value for key, value in pod.annotations if key.startswith(prefix)}
     if not own or own.get("class", "") != settings.operator_class:
         return NotOurs()
     if own.get("paused") == "true":
@@ -88,7 +90,7 @@ def read(pod: Observation, settings: Settings) -> Asked | Invalid | NotOurs | Pa
 class _Reader:
     """Reads one pod's annotations and gathers the problems on the way."""
 
-    def __init__(self, own: Mapping[str, str], pod: Observation, settings: Settings) -> None:
+    def __init__(self, own: Mapping[str, str], pod: Subject, settings: Settings) -> None:
         self._own = own
         self._pod = pod
         self._settings = settings
@@ -180,7 +182,7 @@ class _Reader:
         names = self._pod.containers
         for key, name in (
             ("container", self._own.get("container")),
-            (DEFAULT_CONTAINER, self._pod.annotations.get(DEFAULT_CONTAINER)),
+            (DEFAULT_CONTAINER, dict(self._pod.annotations).get(DEFAULT_CONTAINER)),
         ):
             if name is not None:
                 if name not in names:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 
 from registry_status.model import PodRef
 
@@ -15,6 +16,8 @@ RawPod = Mapping[str, object]
 MIRROR = "kubernetes.io/config.mirror"
 CONFIG_HASH = "kubernetes.io/config.hash"
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
+REMEMBERED = 1024
+"""So many times are not read again when they come again: most of a pod says what it said before."""
 ALIVE_PHASES = frozenset({"", "Pending", "Running", "Unknown"})
 
 
@@ -54,21 +57,31 @@ class ContainerState:
 
 
 @dataclass(frozen=True, slots=True)
-class Observation:
-    """All of a pod that matters to us."""
+class Subject:
+    """All of a pod that its annotations are read against. It stays the same while a pod becomes ready, fails or ends."""
 
     ref: PodRef
-    annotations: Mapping[str, str]
+    annotations: tuple[tuple[str, str], ...]
+    """The operator's own, and the one that names the main container to all tools."""
     real_uid: str
     """What the pod itself believes to be its uid: for a static pod's mirror it is the config hash."""
     containers: tuple[str, ...]
     """Names that may be a main container: regular ones first, then restartable init containers."""
+    ip: str
+    """The first IP; empty while there is none."""
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """All of a pod that matters to us."""
+
+    subject: Subject
     states: Mapping[str, ContainerState]
     conditions: Mapping[str, Condition]
     gates: tuple[str, ...]
     phase: str
     ips: tuple[str, ...]
-    node: str
     hostnames: tuple[str, ...]
     host_ports: frozenset[int] | None
     created_at: float | None
@@ -82,28 +95,30 @@ class Observation:
         """All containers have ended for good."""
         return self.phase not in ALIVE_PHASES
 
-    @property
-    def ip(self) -> str:
-        """The first IP; empty while there is none."""
-        return self.ips[0] if self.ips else ""
 
-
-def observe(pod: RawPod) -> Observation:
-    """Read a pod object as the API server gives it."""
+def observe(pod: RawPod, prefix: str) -> Observation:
+    """Read a pod object as the API server gives it; `prefix` is that of our annotations."""
     metadata, spec, status = _map(pod.get("metadata")), _map(pod.get("spec")), _map(pod.get("status"))
     ref = PodRef(uid=_text(metadata.get("uid")), namespace=_text(metadata.get("namespace")), name=_text(metadata.get("name")))
     annotations = {key: value for key, value in _map(metadata.get("annotations")).items() if isinstance(value, str)}
-    return Observation(
+    ips = _ips(status)
+    subject = Subject(
         ref=ref,
-        annotations=annotations,
+        annotations=tuple(
+            entry for entry in annotations.items() if entry[0].startswith(prefix) or entry[0] == DEFAULT_CONTAINER
+        ),
         real_uid=annotations.get(CONFIG_HASH, ref.uid) if MIRROR in annotations else ref.uid,
         containers=tuple(_container_names(spec)),
+        ip=ips[0] if ips else "",
+        node=_text(spec.get("nodeName")),
+    )
+    return Observation(
+        subject=subject,
         states=_container_states(status),
         conditions=_conditions(status),
         gates=tuple(_text(gate.get("conditionType")) for gate in _maps(spec.get("readinessGates"))),
         phase=_text(status.get("phase")),
-        ips=_ips(status),
-        node=_text(spec.get("nodeName")),
+        ips=ips,
         hostnames=_hostnames(ref.name, spec),
         host_ports=_host_ports(spec),
         created_at=_time(metadata.get("creationTimestamp")),
@@ -196,7 +211,12 @@ def _text(value: object) -> str:
 
 
 def _time(value: object) -> float | None:
+    return _epoch(_text(value))
+
+
+@lru_cache(REMEMBERED)
+def _epoch(text: str) -> float | None:
     try:
-        return datetime.fromisoformat(_text(value)).timestamp()
+        return datetime.fromisoformat(text).timestamp()
     except ValueError:
         return None

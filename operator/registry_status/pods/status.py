@@ -4,12 +4,16 @@ It needs no memory, so a restarted operator says the same. The first rule that m
 """
 
 from dataclasses import dataclass
+from functools import lru_cache, partial
 
 from registry_status.config import NotReady, Settings
 from registry_status.model import Desired, Evidence, InstanceStatus, Reason
-from registry_status.pods.annotations import Asked, Invalid, NotOurs, Paused, read
-from registry_status.pods.observation import Condition, ContainerState, Observation, RawPod, Truth, observe
+from registry_status.pods.annotations import Answer, Asked, Invalid, NotOurs, Paused, read
+from registry_status.pods.observation import Condition, ContainerState, Observation, RawPod, Subject, Truth, observe
 
+REMEMBERED = 4096
+LONGEST_REMEMBERED = 4096
+"""So many pods' annotations are remembered, each of so many characters at most: some 4 MiB where they are as long as usual."""
 RESTART_SLACK = 5.0
 """Seconds after a restart in place within which Ready=False still belongs to the life before: the kubelet kills and restarts in
 one pass and writes the condition after the new start."""
@@ -26,20 +30,41 @@ class Verdict:
     auto: bool = False
 
 
+class Judge:
+    """Says for one operator what the registry should say of pods, and remembers what their annotations ask for."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._remembered = lru_cache(REMEMBERED)(partial(read, settings=settings))
+
+    def desired(self, pod: RawPod, *, deleted: bool = False) -> Desired:
+        """What the registry should say of this pod; `deleted` for the last state of a pod that is gone from the API server."""
+        prefix = self._settings.prefix
+        seen = observe(pod, prefix)
+        asked = self._asked(seen.subject)
+        match asked:
+            case Asked():
+                return _follow(seen, asked, decide(seen, asked, f"{prefix}registered", deleted=deleted))
+            case NotOurs():
+                return Desired(seen.subject.ref, None, Reason.NOT_MANAGED, f"no annotations {prefix}* of this operator's class")
+            case Paused():
+                return Desired(seen.subject.ref, None, Reason.PAUSED, f'handed back by {prefix}paused: "true"')
+            case Invalid(problems):
+                return Desired(seen.subject.ref, None, Reason.INVALID, "; ".join(map(str, problems)), problems=problems)
+
+    def _asked(self, pod: Subject) -> Answer:
+        size = sum(len(key) + len(value) for key, value in pod.annotations)
+        return self._remembered(pod) if size <= LONGEST_REMEMBERED else read(pod, self._settings)
+
+
 def desired(pod: RawPod, settings: Settings, *, deleted: bool = False) -> Desired:
-    """What the registry should say of this pod; `deleted` for the last state of a pod that is gone from the API server."""
-    seen = observe(pod)
-    asked = read(seen, settings)
-    match asked:
-        case NotOurs():
-            return Desired(seen.ref, None, Reason.NOT_MANAGED, f"no annotations {settings.prefix}* of this operator's class")
-        case Paused():
-            return Desired(seen.ref, None, Reason.PAUSED, f'handed back by {settings.prefix}paused: "true"')
-        case Invalid(problems):
-            return Desired(seen.ref, None, Reason.INVALID, "; ".join(map(str, problems)), problems=problems)
-    verdict = decide(seen, asked, f"{settings.prefix}registered", deleted=deleted)
+    """What a `Judge` says of one pod alone."""
+    return Judge(settings).desired(pod, deleted=deleted)
+
+
+def _follow(seen: Observation, asked: Asked, verdict: Verdict) -> Desired:
     return Desired(
-        pod=seen.ref,
+        pod=seen.subject.ref,
         status=verdict.status,
         reason=verdict.reason,
         message=verdict.message,
@@ -105,9 +130,8 @@ def _node_lost(pod: Observation, asked: Asked) -> Verdict | None:
     marked = ready.status is Truth.FALSE and _holds(pod, "ContainersReady") and ready.reason != "ReadinessGatesNotReady"
     if ready.status is not Truth.UNKNOWN and not marked:
         return None
-    message = (
-        f"the node {pod.node or 'of the pod'} does not report any more: Ready={ready.status} while its containers were ready"
-    )
+    node = pod.subject.node or "of the pod"
+    message = f"the node {node} does not report any more: Ready={ready.status} while its containers were ready"
     return _not_ready(asked, Reason.NODE_LOST, message, ready.changed_at)
 
 
@@ -155,8 +179,8 @@ def _not_ready(asked: Asked, reason: Reason, message: str, changed_at: float | N
 def _evidence(pod: Observation, container: str) -> Evidence:
     main = pod.states.get(container, ContainerState())
     return Evidence(
-        uid=pod.real_uid,
-        name=pod.ref.name,
+        uid=pod.subject.real_uid,
+        name=pod.subject.ref.name,
         hostnames=pod.hostnames,
         ips=pod.ips,
         host_ports=pod.host_ports,

@@ -181,8 +181,9 @@ class PodRecords:
     def update(self, record: PodRecord, desired: Desired, now: float) -> bool:
         """Store a newer observation. Returns whether there may be something to do."""
         desired = _remembering(record.desired, desired)
-        self._unindex(record.desired)
-        self._index(desired)
+        if desired.target is not record.desired.target:  # the name goes with the uid
+            self._unindex(record.desired)
+            self._index(desired)
         return record.take(desired, now)
 
     def remove(self, uid: str) -> None:

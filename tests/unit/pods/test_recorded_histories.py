@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from registry_status.config import Settings
-from registry_status.pods.status import desired
+from registry_status.pods.status import Judge
 
 HISTORIES = sorted((Path(__file__).parents[2] / "data" / "pods").glob("*.json"))
 
@@ -18,6 +18,7 @@ def test_there_are_histories() -> None:
 @pytest.mark.parametrize("history", HISTORIES, ids=lambda path: path.stem)
 def test_every_event_yields_the_status_expected_of_it(history: Path) -> None:
     events = json.loads(history.read_text())["events"]
-    answers = [desired(one["event"]["object"], Settings(), deleted=one["event"]["type"] == "DELETED") for one in events]
+    judge = Judge(Settings())
+    answers = [judge.desired(one["event"]["object"], deleted=one["event"]["type"] == "DELETED") for one in events]
     assert [answer.status for answer in answers] == [one["expect"] for one in events]
     assert all(answer.message for answer in answers)

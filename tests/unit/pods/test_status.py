@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from registry_status.config import NotReady, Settings
 from registry_status.model import Desired, InstanceStatus, Reason
-from registry_status.pods.status import desired
+from registry_status.pods.status import LONGEST_REMEMBERED, Judge, desired
 from tests.pods import START, condition, pod, running, terminated, waiting
 
 ASKED = {"service-id": "svc-1"}
@@ -220,3 +220,52 @@ def test_whatever_stands_in_a_pod_there_is_an_answer(place: str, value: object, 
         inner = inner[key]
     inner[last] = value
     assert isinstance(verdict(raw, deleted=deleted), Desired)
+
+
+# --- what is remembered -------------------------------------------------------------------------
+
+TEMPLATE = ASKED | {"instance-id": "{pod.name}.{pod.uid}.{node.name}"}
+CHANGES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("an annotation", pod(ASKED), pod({"service-id": "svc-2"})),
+    ("one more annotation", pod(ASKED), pod(ASKED | {"not-ready-status": "DOWN"}, ready="False", ready_since=60)),
+    ("an annotation that is wrong", pod(ASKED), pod({"service-id": "a/b"})),
+    ("the pause", pod(ASKED), pod(ASKED | {"paused": "true"})),
+    ("the name", pod(TEMPLATE), pod(TEMPLATE, name="cart-2")),
+    ("the namespace", pod(ASKED), pod(ASKED, namespace="other")),
+    ("the uid", pod(TEMPLATE), pod(TEMPLATE, uid="uid-2")),
+    ("the node", pod(TEMPLATE), pod(TEMPLATE, nodeName="node-2")),
+    ("the IP", pod(ASKED | {"instance-id": "{pod.ip}"}, ip=""), pod(ASKED | {"instance-id": "{pod.ip}"})),
+    (
+        "the containers",
+        pod(ASKED | {"container": "side"}), pod(ASKED | {"container": "side"}, containers=("main", "side")),
+    ),
+    (
+        "the container that all tools are told of",
+        pod(ASKED, ready="False", statuses=[running(), terminated(name="side")], containers=("main", "side")),
+        pod(
+            ASKED | {"kubectl.kubernetes.io/default-container": "side"},
+            ready="False", statuses=[running(), terminated(name="side")], containers=("main", "side"),
+        ),
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("before", "after"), [row[1:] for row in CHANGES], ids=[row[0] for row in CHANGES])
+def test_what_annotations_said_before_does_not_outlive_a_change_of(before: dict[str, Any], after: dict[str, Any]) -> None:
+    judge, settings = Judge(Settings()), Settings()
+    answers = [judge.desired(one) for one in (before, after, before)]
+    assert answers == [desired(one, settings) for one in (before, after, before)]
+    assert answers[0] != answers[1]
+
+
+def test_a_judge_says_the_same_of_a_pod_whatever_it_has_seen() -> None:
+    judge, raw = Judge(Settings()), [case[1] for case in CASES]
+    assert [judge.desired(one) for one in [*raw, *raw]] == [desired(one, Settings()) for one in [*raw, *raw]]
+
+
+@pytest.mark.parametrize("size", [10, LONGEST_REMEMBERED])
+def test_annotations_are_read_once_while_the_status_changes_but_for_those_that_are_too_long_to_keep(size: int) -> None:
+    judge, asked = Judge(Settings()), {"service": "cart", "unknown": "x" * size}
+    judged = [judge.desired(pod(asked, ready=ready)) for ready in ("True", "False")]
+    kept = judged[0].problems is judged[1].problems
+    assert kept is (size < LONGEST_REMEMBERED)

@@ -248,8 +248,8 @@ HOSTS: list[tuple[str, dict[str, Any], str, bool]] = [
 
 @pytest.mark.parametrize(("said", "host", "taken"), [row[1:] for row in HOSTS], ids=[row[0] for row in HOSTS])
 def test_a_host_name_is_the_pods_as_kubelets_and_linux_cut_it(said: dict[str, Any], host: str, taken: bool) -> None:
-    seen = observe(pod(**said))
-    evidence = replace(POD, name=seen.ref.name, hostnames=seen.hostnames, host_ports=seen.host_ports)
+    seen = observe(pod(**said), "registry-status.io/")
+    evidence = replace(POD, name=seen.subject.ref.name, hostnames=seen.hostnames, host_ports=seen.host_ports)
     assert verdict(instance(host=host), of=evidence) == (TAKEN if taken else NOTHING)
 
 

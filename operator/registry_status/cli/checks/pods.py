@@ -53,7 +53,7 @@ class Seen:
 def see(pod: RawPod, settings: Settings) -> Seen:
     """Look at one pod."""
     found = desired(pod, settings)
-    asked = read(observe(pod), settings)
+    asked = read(observe(pod, settings.prefix).subject, settings)
     insists = asked.not_ready if isinstance(asked, Asked) and f"{settings.prefix}not-ready-status" in _metadata(pod) else None
     unmanaged = found.reason is Reason.NOT_MANAGED
     bare = desired(_annotated(pod, settings), settings) if unmanaged and not bears(pod, settings) else None
