@@ -1,10 +1,10 @@
 """Measure the operator and the Go yardstick in turn, from outside, on a real etcd and kube-apiserver.
 
-    python -m bench.run [--runs 3] [--pods 10000] [--annotated 500] [--seconds 30] [--outage 15]
+    python -m bench.run [--runs 5] [--pods 10000] [--annotated 500] [--seconds 30] [--outage 15]
 
 Driver and yardstick are the shared ones beside the project where there are any (../shared/bench), else the copy in bench/go.
-Prints a table of medians and ratios and writes bench/results.json. Ratios hold within one run only: machines differ, and are
-shared.
+Prints a table of medians, ratios and spreads, and writes bench/results.json. Ratios hold within one run only: machines differ,
+and are shared.
 """
 
 import argparse
@@ -76,7 +76,7 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", type=Path, default=SHARED if SHARED.exists() else OWN)
-    for name, default in (("runs", 3), ("pods", 10_000), ("annotated", 500), ("seconds", 30), ("outage", 15)):
+    for name, default in (("runs", 5), ("pods", 10_000), ("annotated", 500), ("seconds", 30), ("outage", 15)):
         parser.add_argument(f"--{name}", type=int, default=default, help="default: %(default)s")
     return parser.parse_args()
 
@@ -129,11 +129,14 @@ def measure(driver: Path, kubeconfig: Path, settings: Mapping[str, int], command
 
 
 def _print_table(results: dict[str, list[Result]]) -> None:
-    print(f"{'':38} {'operator':>10} {'goref':>10} {'ratio':>8}")
+    """Medians, their ratio, and from where to where single runs went: an API server that collects garbage doubles some."""
+    print(f"{'':38} {'operator':>10} {'goref':>10} {'ratio':>8} {'operator: all runs':>20} {'goref: all runs':>20}")
     for row in ROWS:
-        ours, theirs = (statistics.median(row.read(got) for got in results[name]) for name in ("operator", "goref"))
+        all_runs = [sorted(row.read(got) for got in results[name]) for name in ("operator", "goref")]
+        ours, theirs = map(statistics.median, all_runs)
         ratio = f"{ours / theirs:.2f}" if theirs else "-"
-        print(f"{row.name:38} {row.form.format(ours):>10} {row.form.format(theirs):>10} {ratio:>8}")
+        spreads = " ".join(f"{row.form.format(runs[0]) + ' to ' + row.form.format(runs[-1]):>20}" for runs in all_runs)
+        print(f"{row.name:38} {row.form.format(ours):>10} {row.form.format(theirs):>10} {ratio:>8} {spreads}")
 
 
 def _verdict(ours: list[Result]) -> int:

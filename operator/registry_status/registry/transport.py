@@ -89,13 +89,11 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         try:
             async with asyncio.timeout_at(until):
                 answer = await self._ask(connection, request, message)
+            connection.release()
         except TimeoutError as error:
-            connection.close()
             raise httpx.ReadTimeout("no answer in time", request=request) from error
-        except BaseException:
-            connection.close()
-            raise
-        connection.release()
+        finally:
+            connection.close()  # unless it was released
         return answer
 
     async def _connect(self, request: httpx.Request, seconds: float | None, until: float | None) -> Connection:
@@ -194,18 +192,12 @@ def _translated(error: aiohttp.ClientError | HttpProcessingError, request: httpx
     if trouble is not None and (isinstance(error, aiohttp.ClientConnectorError) or tls.refused_us(trouble)):
         return TlsFailed(tls.explain(trouble), request=request)
     match error:
-        case aiohttp.ConnectionTimeoutError():
-            return httpx.ConnectTimeout("no connection in time", request=request)
         case aiohttp.ClientConnectorError():
             return httpx.ConnectError(str(error.os_error.strerror or error), request=request)
-        case aiohttp.ServerTimeoutError():
-            return httpx.ReadTimeout("no answer in time", request=request)
         case aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError():
             return httpx.ReadError(DISCONNECTED, request=request)
         case aiohttp.ClientOSError():
             return httpx.ReadError(str(error), request=request)
-        case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
-            return httpx.UnsupportedProtocol(f"not an address: {request.url}", request=request)
         case _:
             return httpx.RemoteProtocolError(NO_HTTP, request=request)
 
