@@ -501,6 +501,19 @@ async def fail(client: ServiceComb, times: int) -> None:
             await client.list_instances(TENANT, f"svc-{number}")
 
 
+async def test_only_a_request_with_a_body_names_its_type(seen: Seen) -> None:
+    named: list[str | None] = []
+
+    def notes(request: httpx.Request) -> httpx.Response:
+        named.append(request.headers.get("content-type"))
+        return httpx.Response(200, json={"token": "t"} if request.method == "POST" else None, request=request)
+
+    async with over(Transport({"one": notes}), seen) as client:
+        await client.log_in("user", "password")
+        await client.write_status(TENANT, SERVICE, "i-1", InstanceStatus.DOWN)
+    assert named == ["application/json", None]
+
+
 def test_the_next_request_after_a_failure_goes_to_the_next_address_and_stays_there(seen: Seen) -> None:
     transport = Transport({"one": refuses, "two": works})
 
