@@ -123,7 +123,7 @@ def _login_error(answer: Answer, address: str) -> RegistryError:
     fault = _fault(answer)
     if fault is not None:
         return _error(answer, address, replace(fault, message=_refusal(fault.code), detail=""))
-    headers = httpx.Headers([(name, value) for name, value in answer.headers.items() if name == "retry-after"])
+    headers = httpx.Headers([(name, value) for name, value in answer.headers.raw if name.lower() == b"retry-after"])
     return _bare_error(replace(answer, headers=headers), address)
 
 

@@ -266,9 +266,12 @@ class ServiceComb(AbstractAsyncContextManager["ServiceComb"]):
 
     def _without_secrets(self, answer: Answer) -> Answer:
         """An error's text goes into Events and logs, and may repeat what was sent."""
-        content = self._auth.hide(answer.content.decode(errors="surrogateescape")).encode(errors="surrogateescape")
-        headers = httpx.Headers([(name, self._auth.hide(value)) for name, value in answer.headers.multi_items()])
-        return replace(answer, headers=headers, content=content)
+        headers = httpx.Headers([(name, self._hidden(value)) for name, value in answer.headers.raw])
+        return replace(answer, headers=headers, content=self._hidden(answer.content))
+
+    def _hidden(self, sent: bytes) -> bytes:
+        """Without what is secret, and otherwise as the server sent it, whatever bytes these are."""
+        return self._auth.hide(sent.decode(errors="surrogateescape")).encode(errors="surrogateescape")
 
     def _limits(self, url: str, request: _Request) -> Mapping[str, float]:
         """How long it may take: a write must be over before another replica may lead."""

@@ -501,6 +501,31 @@ async def fail(client: ServiceComb, times: int) -> None:
             await client.list_instances(TENANT, f"svc-{number}")
 
 
+ODD = "Sp\u00e4\u00dfe \u4e2d".encode(), "Sp\u00e4\u00dfe".encode("latin-1"), bytes(range(128, 256))
+
+
+@pytest.mark.parametrize("odd", ODD, ids=["UTF-8", "Latin-1", "any bytes"])
+@pytest.mark.parametrize("status", [200, 302, 400, 401, 429, 503])
+@pytest.mark.parametrize("name", ["via", "retry-after", "location", "content-type"])
+async def test_an_answer_with_any_bytes_in_its_head_is_an_answer_or_an_error_like_any_other(
+    seen: Seen, name: str, status: int, odd: bytes
+) -> None:
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 %d Odd\r\n%b: %b\r\nContent-Length: 2\r\n\r\n{}" % (status, name.encode(), odd))
+        writer.close()
+
+    server = await asyncio.start_server(speak, "127.0.0.1", 0)
+    async with ServiceComb([f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"], observer=seen) as client:
+        if status == 200:
+            await read(client)
+        for asking in () if status == 200 else (read(client), client.log_in("user", "password")):
+            with pytest.raises(RegistryError):
+                await asking
+    server.close()
+    assert seen.requests
+
+
 async def test_only_a_request_with_a_body_names_its_type(seen: Seen) -> None:
     named: list[str | None] = []
 
