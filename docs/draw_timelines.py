@@ -27,6 +27,7 @@ from registry_status.pods.annotations import Asked, read
 from registry_status.pods.observation import Observation, Truth, observe
 from registry_status.pods.status import desired
 
+SETTINGS = Settings()
 ROOT = Path(__file__).resolve().parents[1]
 HISTORIES = ROOT / "tests" / "data" / "pods"
 IMAGES = ROOT / "docs" / "images"
@@ -84,14 +85,14 @@ def moments(history: Mapping[str, Any]) -> list[Moment]:
 
 def _moment(event: Mapping[str, Any], at: float) -> Moment:
     deleted = event["type"] == "DELETED"
-    says = desired(event["object"], Settings(), deleted=deleted)
+    says = desired(event["object"], SETTINGS, deleted=deleted)
     if says.status is None:
         raise SystemExit(f"{says.pod} calls for no status: {says.message}")
-    return Moment(at, "gone" if deleted else _state(observe(event["object"], Settings().prefix)), says.status, says.reason)
+    return Moment(at, "gone" if deleted else _state(observe(event["object"], SETTINGS.prefix)), says.status, says.reason)
 
 
 def _state(pod: Observation) -> str:
-    asked = read(pod.subject, Settings())
+    asked = read(pod.subject, SETTINGS)
     main = pod.states.get(asked.container) if isinstance(asked, Asked) else None
     ready = pod.conditions.get("Ready")
     if pod.finished:
@@ -106,7 +107,7 @@ def _state(pod: Observation) -> str:
 def _times(tree: object) -> Iterator[float]:
     """Find all times in a pod; for a deletion, when it was asked for."""
     if isinstance(tree, Mapping):
-        asked = observe(tree, Settings().prefix).deleted_at if "metadata" in tree else None
+        asked = observe(tree, SETTINGS.prefix).deleted_at if "metadata" in tree else None
         if asked is not None:
             yield asked
         for key, value in tree.items():

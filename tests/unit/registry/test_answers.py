@@ -24,7 +24,6 @@ from registry_status.registry.base import (
 )
 
 ADDRESS = "http://registry:30100"
-URL = f"{ADDRESS}/v4/default/registry/microservices"
 HTML = b"<!DOCTYPE html><html><body><h1>Sign in</h1></body></html>"
 Headers = dict[str, str]
 Read = Callable[[Answer], object]
