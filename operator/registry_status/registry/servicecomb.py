@@ -33,18 +33,21 @@ from registry_status.registry.base import (
     Service,
     TransientError,
 )
-from registry_status.registry.transport import AiohttpTransport, BodyTooLarge, FenceClosed, TlsFailed
+from registry_status.registry.transport import MESSAGE, AiohttpTransport, BodyTooLarge, FenceClosed, TlsFailed, put_together
 
-HEADERS = {
-    "accept": "application/json, text/plain",
-    "accept-encoding": "identity",
-    "user-agent": f"registry-status/{__version__}",
-}
-WITH_BODY = HEADERS | {"content-type": "application/json"}
+WITHOUT_BODY = (
+    ("accept", "application/json, text/plain"),
+    ("accept-encoding", "identity"),
+    ("user-agent", f"registry-status/{__version__}"),
+)
+WITH_BODY = (*WITHOUT_BODY, ("content-type", "application/json"))
 LONGEST_TARGET = 64 * 1024
 """Bytes; servers take less."""
 REMEMBERED = 4096
 """So many writes are not put together again when they are sent again: a pod has few statuses, and comes back to them."""
+REMEMBERED_HEADERS = 64
+"""So many sets of headers are shared among them: one for each domain and credential."""
+Pairs = tuple[tuple[str, str], ...]
 LOGIN = "/v4/token"
 HEALTH = "/v4/default/registry/health"
 """What every Service Center answers to everybody."""
@@ -63,7 +66,7 @@ class Operation(StrEnum):
     PROBE = "probe"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Request:
     """What is sent, whichever address it goes to."""
 
@@ -114,12 +117,14 @@ class ServiceComb(AbstractAsyncContextManager["ServiceComb"]):
         self._observer = observer
         self._clock = clock
         self._fence = fence
-        self._timeouts = request_timeout, connect_timeout
+        self._timeouts = {"read": request_timeout, "connect": connect_timeout}
         self._slots = asyncio.Semaphore(concurrency)
         self._urls = {address: httpx.URL(address) for address in addresses}
         self._addresses = AddressPool(addresses, self._probe, observer, clock)
         self._transport = transport or AiohttpTransport(tls, fence=fence)
         self._auth: Auth = auth(self) if auth is not None else NoAuth()
+        self._headers = lru_cache(REMEMBERED_HEADERS)(_headers)
+        self._put_together_once = lru_cache(REMEMBERED)(self._put_together)
 
     async def __aenter__(self) -> Self:
         await self._transport.__aenter__()
@@ -244,15 +249,10 @@ class ServiceComb(AbstractAsyncContextManager["ServiceComb"]):
                 self._observer.request_finished(request.operation, code, self._clock() - began)
 
     async def _send(self, url: str, request: _Request, headers: Mapping[str, str]) -> Answer:
+        comes_again = request.operation is Operation.WRITE_STATUS
+        prepare = self._put_together_once if comes_again else self._put_together
         try:
-            sent = httpx.Request(
-                request.method,
-                self._urls[url],  # parsed once: it takes httpx as long as all else that it does for a request
-                headers={**(WITH_BODY if request.body else HEADERS), "x-domain-name": request.domain, **headers},
-                stream=httpx.ByteStream(request.body),  # not `content`: it adds headers that the transport adds anyway
-                extensions={"timeout": self._limits(url, request), "target": request.target},
-            )
-            answer = await self._transport.handle_async_request(sent)
+            answer = await self._transport.handle_async_request(prepare(url, request, tuple(headers.items())))
             # Not httpx's `aread`: for the few bytes of an answer its decoders take longer than all else here.
             content = b"".join([piece async for piece in cast("httpx.AsyncByteStream", answer.stream)])
         except FenceClosed:
@@ -273,18 +273,26 @@ class ServiceComb(AbstractAsyncContextManager["ServiceComb"]):
         """Without what is secret, and otherwise as the server sent it, whatever bytes these are."""
         return self._auth.hide(sent.decode(errors="surrogateescape")).encode(errors="surrogateescape")
 
-    def _limits(self, url: str, request: _Request) -> Mapping[str, float]:
-        """How long it may take: a write must be over before another replica may lead."""
-        whole, connect = self._timeouts
-        left = self._left() if request.writes else whole
-        if left <= 0:
-            raise _fenced_off(url)
-        return {"read": min(whole, left), "connect": min(connect, left)}
+    def _put_together(self, url: str, request: _Request, shown: Pairs) -> httpx.Request:
+        """A request to one address, as it is sent; `shown` are the headers that show who we are."""
+        sent = httpx.Request(
+            request.method,
+            self._urls[url],
+            headers=self._headers(WITH_BODY if request.body else WITHOUT_BODY, request.domain, shown),
+            stream=httpx.ByteStream(request.body),  # not `content`: it adds headers that the transport adds anyway
+            extensions={"timeout": self._timeouts, "target": request.target},
+        )
+        sent.extensions[MESSAGE] = put_together(sent, request.body)
+        return sent
 
     def _left(self) -> float:
         """Seconds for which this replica may write."""
         left = self._fence.remaining() if self._fence is not None else None
         return left if left is not None else float("inf")
+
+
+def _headers(usual: Pairs, domain: str, shown: Pairs) -> httpx.Headers:
+    return httpx.Headers((*usual, ("x-domain-name", domain), *shown))
 
 
 def _request(

@@ -1,8 +1,8 @@
 """httpx's API over aiohttp's connections.
 
 httpx stays the interface that the rest of `registry/` and its tests speak; aiohttp underneath costs about a tenth of the
-processor time of httpx's own pool (DESIGN section 5). Of aiohttp the connector is used (pool, names, TLS) and the parser of
-answers, not its client session: what that does for a request before the first byte leaves takes longer than all that the
+processor time of httpx's own pool (DESIGN section 5). Of aiohttp the connector is used (names, TLS) and the parser of answers,
+not its pool and its client session: what these do for a request before the first byte leaves takes longer than all that the
 registry's client does (docs/performance.md). A transport of our own rather than a ready-made one because four things matter
 here that those do not give: whether a failed request can have reached the server, no write sent twice, one time limit for
 the whole exchange, and a limit to the size of what comes back.
@@ -11,6 +11,8 @@ the whole exchange, and a limit to the size of what comes back.
 import asyncio
 import ssl
 from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
 
 import aiohttp
 import httpx
@@ -30,6 +32,10 @@ MAX_ERROR_BODY = 1024 * 1024
 """Bytes of an answer that is an error: what people are told of it is a line, and each is searched for secrets."""
 SHORTEST = 0.001
 """Seconds. Of no time at all aiohttp makes no limit."""
+KEPT_FOR = 15.0
+"""Seconds after which a connection that was idle is not used again; servers and proxies close them after 60 or more."""
+MESSAGE = "message"
+"""The extension of a request that was put together before."""
 DISCONNECTED = "the server closed the connection"
 NO_HTTP = "the answer is no proper HTTP"
 """In place of aiohttp's words, which quote what the server sent: pieces of what it was sent by us, perhaps."""
@@ -47,63 +53,131 @@ class FenceClosed(httpx.TransportError):
     """A write was not sent, since this replica's turn is over."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A connection that waits for the next request."""
+
+    connection: Connection
+    url: httpx.URL
+    origin: aiohttp.ClientRequest
+    since: float
+    """Loop time."""
+
+
 class AiohttpTransport(httpx.AsyncBaseTransport):
     """Sends httpx requests over aiohttp's connections.
 
-    Of httpx's timeouts it obeys `connect`, and takes `read` as the limit of the whole exchange. No redirects, no proxies, no
-    cookies, no decompression. Raises httpx's own exceptions: `ConnectError` and `ConnectTimeout` only where nothing can have
-    been looked at.
+    Of httpx's timeouts it obeys `connect`, and takes `read` as the limit of the whole exchange; what is no GET has to be over
+    before the `fence` closes. No redirects, no proxies, no cookies, no decompression. Raises httpx's own exceptions:
+    `ConnectError` and `ConnectTimeout` only where nothing can have been looked at.
 
-    `contexts` gives the TLS context of the next connection; the system's authorities are trusted without it.
+    `contexts` gives the TLS context of the next connection; the system's authorities are trusted without it. A connection
+    that was idle for more than `kept_for` seconds is not used again.
+
+    A request leaves before anything is done that can wait until it has left. Connections are kept here and not in aiohttp's
+    pool, which takes longer to find one than all else here takes together, and gives it back whatever has arrived on it since.
     """
 
     def __init__(
-        self, contexts: Callable[[], ssl.SSLContext] | None = None, *, max_body: int = MAX_BODY, fence: Fence | None = None
+        self,
+        contexts: Callable[[], ssl.SSLContext] | None = None,
+        *,
+        max_body: int = MAX_BODY,
+        fence: Fence | None = None,
+        kept_for: float = KEPT_FOR,
     ) -> None:
         self._contexts = contexts
         self._fence = fence
         self._max_body = max_body
+        self._kept_for = kept_for
         self._connector: aiohttp.TCPConnector | None = None
         self._origins: dict[tuple[str, bytes], aiohttp.ClientRequest] = {}
+        self._kept: list[_Kept] = []
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send one request and read its whole answer."""
-        message = _message(request, await request.aread())
-        limits = request.extensions.get("timeout", {})
-        until, connect = _in(limits.get("read")), limits.get("connect")
+        """Send one request and read its whole answer. Raises `FenceClosed`, unless it is a GET."""
+        message = request.extensions.get(MESSAGE) or put_together(request, await request.aread())
+        began = asyncio.get_running_loop().time()
         try:
             try:
-                return await self._exchange(request, message, connect, until)
+                return await self._exchange(request, message, began)
             except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
                 # The server may have closed the connection while it was idle. A write may have taken effect all the same.
                 if request.method != "GET" or isinstance(error, aiohttp.ClientConnectorError):
                     raise
-            return await self._exchange(request, message, connect, until)
+            return await self._exchange(request, message, began)
         except (aiohttp.ClientError, HttpProcessingError) as error:
             raise _translated(error, request) from error
 
-    async def _exchange(
-        self, request: httpx.Request, message: bytes, connect: float | None, until: float | None
-    ) -> httpx.Response:
-        connection = await self._connect(request, connect, until)
+    async def _exchange(self, request: httpx.Request, message: bytes, began: float) -> httpx.Response:
+        connection = self._take_kept(request.url, began) or await self._connect(request, began)
         try:
-            async with asyncio.timeout_at(until):
-                answer = await self._ask(connection, request, message)
-            connection.release()
-        except TimeoutError as error:
-            raise httpx.ReadTimeout("no answer in time", request=request) from error
-        finally:
-            connection.close()  # unless it was released
+            answer = await self._ask(connection, request, message, began)
+        except BaseException:
+            connection.close()
+            raise
+        self._keep(connection, request.url)
         return answer
 
-    async def _connect(self, request: httpx.Request, seconds: float | None, until: float | None) -> Connection:
+    async def _ask(self, connection: Connection, request: httpx.Request, message: bytes, began: float) -> httpx.Response:
+        protocol, transport = connection.protocol, connection.transport
+        if protocol is None or transport is None:
+            raise aiohttp.ServerDisconnectedError
+        left = self._left(request)  # the last step before it is sent: a process may be frozen before any other
+        transport.write(message)
+        try:
+            async with asyncio.timeout_at(self._until("read", request, began, left)):
+                return await self._answer(protocol, request)
+        except TimeoutError as error:
+            raise httpx.ReadTimeout("no answer in time", request=request) from error
+
+    def _left(self, request: httpx.Request) -> float:
+        """Seconds for which this may be under way. Raises `FenceClosed`."""
+        left = self._fence.remaining() if self._fence is not None and request.method != "GET" else None
+        if left is not None and left <= 0:
+            raise FenceClosed("this replica does not lead any more", request=request)
+        return inf if left is None else left
+
+    def _until(self, limit: str, request: httpx.Request, began: float, left: float) -> float | None:
+        """When (loop time) one of httpx's limits is reached, or there is nothing left."""
+        seconds = request.extensions.get("timeout", {}).get(limit)
+        until = min(began + (inf if seconds is None else seconds), asyncio.get_running_loop().time() + left)
+        return until if until < inf else None
+
+    def _take_kept(self, url: httpx.URL, now: float) -> Connection | None:
+        for index in range(len(self._kept) - 1, -1, -1):
+            kept = self._kept[index]
+            if not self._leads_to(url, kept):
+                continue
+            del self._kept[index]
+            if now - kept.since <= self._kept_for and _is_quiet(kept.connection):
+                return kept.connection
+            kept.connection.close()
+        return None
+
+    def _leads_to(self, url: httpx.URL, kept: _Kept) -> bool:
+        context = self._contexts() if self._contexts is not None else True
+        # Nearly always the URL is the same object: to read it takes as long as all else here.
+        return context is kept.origin.ssl and (url is kept.url or self._origin(url) is kept.origin)
+
+    def _keep(self, connection: Connection, url: httpx.URL) -> None:
+        """Have the connection at hand for the next request, and close those that wait for too long."""
+        if not _is_quiet(connection):
+            connection.close()
+            return
+        now = asyncio.get_running_loop().time()
+        self._kept.append(_Kept(connection, url, self._origin(url), now))
+        while now - self._kept[0].since > self._kept_for:
+            self._kept.pop(0).connection.close()
+
+    async def _connect(self, request: httpx.Request, began: float) -> Connection:
         if self._connector is None:
             # How many requests run at once is limited by the caller: a pool that queues costs far more (DESIGN section 5).
-            self._connector = aiohttp.TCPConnector(limit=0)
-        if until is not None:
-            left = max(until - asyncio.get_running_loop().time(), SHORTEST)
-            seconds = min(left, seconds) if seconds is not None else left
-        limit = aiohttp.ClientTimeout(connect=seconds, ceil_threshold=float("inf"))  # no rounding up to whole seconds
+            self._connector = aiohttp.TCPConnector(limit=0, force_close=True)
+        left = self._left(request)
+        until = [at for limit in ("read", "connect") if (at := self._until(limit, request, began, left)) is not None]
+        seconds = max(min(until) - asyncio.get_running_loop().time(), SHORTEST) if until else None
+        limit = aiohttp.ClientTimeout(connect=seconds, ceil_threshold=inf)  # no rounding up to whole seconds
         try:
             return await self._connector.connect(self._origin(request.url), [], limit)
         except TimeoutError as error:
@@ -118,16 +192,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             known = self._origins[key] = aiohttp.ClientRequest("GET", where, loop=asyncio.get_running_loop(), ssl=context)
         return known
 
-    async def _ask(self, connection: Connection, request: httpx.Request, message: bytes) -> httpx.Response:
-        protocol, transport = connection.protocol, connection.transport
-        if protocol is None or transport is None:
-            raise aiohttp.ServerDisconnectedError
+    async def _answer(self, protocol: ResponseHandler, request: httpx.Request) -> httpx.Response:
         protocol.set_response_params(read_until_eof=True, auto_decompress=False)
-        # The last step before it is sent: a process may be frozen before any other.
-        left = self._fence.remaining() if self._fence is not None and request.method == "PUT" else None
-        if left is not None and left <= 0:
-            raise FenceClosed("this replica does not lead any more", request=request)
-        transport.write(message)
         head, content = await _head(protocol)
         body = await self._read(head, content, request)
         return httpx.Response(head.code, headers=_headers(head), stream=httpx.ByteStream(body), request=request)
@@ -145,16 +211,15 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         """Close all connections."""
+        for kept in self._kept:
+            kept.connection.close()
+        self._kept.clear()
         if self._connector is not None:
             await self._connector.close()
 
 
-def _in(seconds: float | None) -> float | None:
-    return None if seconds is None else asyncio.get_running_loop().time() + seconds
-
-
-def _message(request: httpx.Request, body: bytes) -> bytes:
-    """A request as it is sent. Raises `LocalProtocolError` where a header would end its line, and so add others."""
+def put_together(request: httpx.Request, body: bytes) -> bytes:
+    """Put a request together as it is sent. Raises `LocalProtocolError` where a header would end its line and add others."""
     url = request.url
     if url.scheme not in ("http", "https") or not url.host:
         raise httpx.UnsupportedProtocol(f"not an address: {url}", request=request)
@@ -169,6 +234,12 @@ def _message(request: httpx.Request, body: bytes) -> bytes:
     if head.count(b"\n") != len(lines) - 1 or head.count(b"\r") != len(lines) - 1 or b"\0" in head:
         raise httpx.LocalProtocolError("a header holds a character that ends it", request=request)
     return b"%b\r\n\r\n%b" % (head, body)
+
+
+def _is_quiet(connection: Connection) -> bool:
+    """Whether it is open, and nothing has come since the last answer: some servers say 408 before they close a connection."""
+    protocol = connection.protocol
+    return protocol is not None and protocol.is_connected() and not protocol.should_close
 
 
 async def _head(protocol: ResponseHandler) -> tuple[RawResponseMessage, aiohttp.StreamReader]:

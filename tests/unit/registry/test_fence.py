@@ -95,7 +95,7 @@ async def test_the_transport_looks_when_the_connection_is_there() -> None:
         received.extend(await reader.read(100))
         writer.close()
 
-    turn = Turn(0.0)
+    turn = Turn(5.0, 0.0)
     server = await asyncio.start_server(speak, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with httpx.AsyncClient(transport=AiohttpTransport(fence=turn), trust_env=False) as http:
@@ -103,8 +103,32 @@ async def test_the_transport_looks_when_the_connection_is_there() -> None:
             await http.put(f"http://127.0.0.1:{port}/")
         await asyncio.wait_for(connected.wait(), 5)
     server.close()
-    assert turn.asked == 1
+    assert turn.asked == 2
     assert not received
+
+
+async def test_no_connection_is_made_for_a_turn_that_is_over() -> None:
+    connections: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(lambda _, writer: connections.append(writer), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with httpx.AsyncClient(transport=AiohttpTransport(fence=Turn(0.0)), trust_env=False) as http:
+        with pytest.raises(FenceClosed):
+            await http.put(f"http://127.0.0.1:{port}/")
+    await asyncio.sleep(0.05)
+    server.close()
+    assert connections == []
+
+
+async def test_the_transport_looks_again_when_a_connection_is_at_hand(server: DevServer, url: str) -> None:
+    turn = Turn(5.0)
+    async with ServiceComb([url], fence=turn) as client:
+        await write(client)
+        turn.answers, turn.asked = [0.0], 0
+        with pytest.raises(FencedError) as caught:
+            await client.write_status(TENANT, SERVICE, "i-1", InstanceStatus.UP)
+    assert turn.asked == 1
+    assert len(server.writes) == 1
+    assert not caught.value.maybe_applied
 
 
 @pytest.mark.parametrize("ends", [0.3, 0.05])

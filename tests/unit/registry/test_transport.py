@@ -4,12 +4,12 @@ import asyncio
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 
 import httpx
 import pytest
 
-from registry_status.registry.transport import AiohttpTransport, BodyTooLarge
+from registry_status.registry.transport import MESSAGE, AiohttpTransport, BodyTooLarge
 
 Speak = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -55,6 +55,20 @@ def answering(*pieces: bytes) -> tuple[Speak, list[bytes]]:
     return speak, requests
 
 
+def answering_for_ever() -> tuple[Speak, list[int]]:
+    """Answer every request of every connection; the list takes how many each of them brought."""
+    connections: list[int] = []
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        number = len(connections)
+        connections.append(0)
+        while await reader.readuntil(b"\r\n\r\n"):
+            connections[number] += 1
+            writer.write(OK)
+
+    return speak, connections
+
+
 def client(
     transport: httpx.AsyncBaseTransport | None = None, *, seconds: float = 5.0, connect: float = 2.0
 ) -> httpx.AsyncClient:
@@ -83,18 +97,89 @@ async def test_an_answer_that_ends_with_its_connection_comes_back_whole() -> Non
 
 
 async def test_a_connection_is_used_again() -> None:
-    connections = 0
-
-    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal connections
-        connections += 1
-        while await reader.readuntil(b"\r\n\r\n"):
-            writer.write(OK)
-
+    speak, connections = answering_for_ever()
     async with serving(speak) as url, client() as http:
         for _ in range(3):
             await http.get(url)
-    assert connections == 1
+    assert connections == [3]
+
+
+async def test_many_at_once_have_a_connection_each_and_these_are_used_again() -> None:
+    connections, served = 0, 0
+    all_there = asyncio.Event()
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections, served
+        connections += 1
+        while await reader.readuntil(b"\r\n\r\n"):
+            served += 1
+            if served == 5:
+                all_there.set()
+            await all_there.wait()
+            writer.write(OK)
+
+    async with serving(speak) as url, client() as http:
+        await asyncio.gather(*(http.put(url) for _ in range(5)))
+        await asyncio.gather(*(http.put(url) for _ in range(5)))
+        assert (connections, served) == (5, 10)
+
+
+async def test_each_server_has_its_own_connection() -> None:
+    async with AsyncExitStack() as stack:
+        spoken = [answering_for_ever() for _ in range(2)]
+        urls = [await stack.enter_async_context(serving(speak)) for speak, _ in spoken]
+        http = await stack.enter_async_context(client())
+        for url in urls * 3:
+            await http.put(url)
+        assert [len(connections) for _, connections in spoken] == [1, 1]
+        assert [sum(connections) for _, connections in spoken] == [3, 3]
+
+
+async def test_another_tls_context_means_another_connection() -> None:
+    speak, connections = answering_for_ever()
+    contexts = [ssl.create_default_context() for _ in range(2)]
+    in_force = [contexts[0]]
+    async with serving(speak) as url, client(AiohttpTransport(lambda: in_force[0])) as http:
+        for context in (contexts[0], contexts[0], contexts[1], contexts[1]):
+            in_force[0] = context
+            await http.put(url)
+        assert connections == [2, 2]
+
+
+async def test_a_connection_that_was_idle_for_too_long_is_closed_and_not_used() -> None:
+    speak, connections = answering_for_ever()
+    async with serving(speak) as url, client(AiohttpTransport(kept_for=0.0)) as http:
+        for _ in range(3):
+            await http.put(url)
+            await asyncio.sleep(0.01)
+        assert connections == [1, 1, 1]
+
+
+async def test_closing_closes_every_connection() -> None:
+    over = 0
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal over
+        with suppress(asyncio.IncompleteReadError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                writer.write(OK)
+        over += 1
+
+    async with serving(speak) as url:
+        async with client() as http:
+            await asyncio.gather(*(http.put(url) for _ in range(3)))
+        await asyncio.sleep(0.05)
+        assert over == 3
+
+
+async def test_what_was_put_together_before_is_sent_as_it_is() -> None:
+    speak, requests = answering(OK)
+    message = b"PUT /as-it-is HTTP/1.1\r\nHost: here\r\n\r\n"
+    async with serving(speak) as url:
+        transport = AiohttpTransport()
+        await transport.handle_async_request(httpx.Request("PUT", url, extensions={MESSAGE: message}))
+        await transport.aclose()
+    assert requests == [message]
 
 
 async def test_a_body_is_sent_with_its_length() -> None:
@@ -240,6 +325,16 @@ async def test_a_read_survives_a_connection_that_was_closed_while_idle() -> None
     assert len(requests) == 3
 
 
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+async def test_a_connection_that_is_seen_to_be_closed_is_not_used(method: str) -> None:
+    speak, requests = answering(OK)
+    async with serving(speak) as url, client() as http:
+        for _ in range(3):
+            await http.request(method, url)
+            await asyncio.sleep(0.02)
+    assert len(requests) == 3
+
+
 @pytest.mark.parametrize("word", ["identity", "Identity"])
 async def test_an_answer_may_say_that_it_is_not_compressed(word: str) -> None:
     speak, _ = answering(b"HTTP/1.1 200 OK\r\nContent-Encoding: " + word.encode() + b"\r\nContent-Length: 2\r\n\r\n{}")
@@ -350,21 +445,24 @@ async def test_an_answer_that_is_no_longer_waited_for_is_not_taken_for_the_next(
         assert (await http.put(url)).status_code == 201
 
 
-async def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next() -> None:
-    asked = 0
+@pytest.mark.parametrize("at_once", [1, 3])
+@pytest.mark.parametrize("late", [0.0, 0.02], ids=["with the first", "later"])
+async def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next(late: float, at_once: int) -> None:
+    """Some servers say 408 before they close a connection that is idle."""
 
     async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal asked
-        while await reader.readuntil(b"\r\n\r\n"):
-            asked += 1
-            writer.write(b"HTTP/1.1 20%d X\r\nContent-Length: 0\r\n\r\n" % asked)
-            if asked == 1:
-                writer.write(b"HTTP/1.1 204 Surplus\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(0.02)  # for all of them to be under way at once
+        writer.write(OK)
+        await asyncio.sleep(late)
+        writer.write(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
+        await reader.read()
 
     async with serving(speak) as url, client() as http:
-        assert (await http.put(url)).status_code == 201
-        await asyncio.sleep(0.05)
-        assert (await http.put(url)).status_code == 202
+        for _ in range(2):
+            answers = await asyncio.gather(*(http.put(url) for _ in range(at_once)))
+            assert [answer.status_code for answer in answers] == [200] * at_once
+            await asyncio.sleep(0.05)
 
 
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1/", "http:///"])
