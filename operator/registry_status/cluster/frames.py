@@ -38,8 +38,10 @@ class WatchFrames(WatchStream):
             end = stop
             if 0 <= hit < begin:
                 hit = data.find(self.needle, begin, size)
-            pod = POD.search(data, begin, min(stop, begin + HEAD_SIZE)) if HEAD.match(data, begin, stop) else None
-            if pod is None or begin <= hit < stop or not self.filtering or pod["uid"].decode() in self.known:
+            pod = None
+            if self.filtering and not begin <= hit < stop and HEAD.match(data, begin, stop):
+                pod = POD.search(data, begin, min(stop, begin + HEAD_SIZE))
+            if pod is None or pod["uid"].decode() in self.known:
                 kept.append(self._decode(bytes(data[begin:stop])))
                 dropped = None
             else:
