@@ -282,6 +282,7 @@ class ServiceComb(AbstractAsyncContextManager["ServiceComb"]):
             stream=httpx.ByteStream(request.body),  # not `content`: it adds headers that the transport adds anyway
             extensions={"timeout": self._timeouts, "target": request.target},
         )
+        sent.url = self._urls[url]  # not a copy: the transport sees at once that it leads to where the last one went
         sent.extensions[MESSAGE] = put_together(sent, request.body)
         return sent
 

@@ -11,7 +11,7 @@ the whole exchange, and a limit to the size of what comes back.
 import asyncio
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 import aiohttp
@@ -54,14 +54,14 @@ class FenceClosed(httpx.TransportError):
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
-    """A connection that waits for the next request."""
+class _Held:
+    """A connection, and what it was made for."""
 
     connection: Connection
     url: httpx.URL
     origin: aiohttp.ClientRequest
-    since: float
-    """Loop time."""
+    free_since: float
+    """Loop time from which on it has waited for the next request."""
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
@@ -92,7 +92,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         self._kept_for = kept_for
         self._connector: aiohttp.TCPConnector | None = None
         self._origins: dict[tuple[str, bytes], aiohttp.ClientRequest] = {}
-        self._kept: list[_Kept] = []
+        self._kept: list[_Held] = []
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request and read its whole answer. Raises `FenceClosed`, unless it is a GET."""
@@ -110,13 +110,13 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             raise _translated(error, request) from error
 
     async def _exchange(self, request: httpx.Request, message: bytes, began: float) -> httpx.Response:
-        connection = self._take_kept(request.url, began) or await self._connect(request, began)
+        held = self._take_kept(request.url, began) or await self._connect(request, began)
         try:
-            answer = await self._ask(connection, request, message, began)
+            answer = await self._ask(held.connection, request, message, began)
         except BaseException:
-            connection.close()
+            held.connection.close()
             raise
-        self._keep(connection, request.url)
+        self._keep(held)
         return answer
 
     async def _ask(self, connection: Connection, request: httpx.Request, message: bytes, began: float) -> httpx.Response:
@@ -144,33 +144,33 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         until = min(began + (inf if seconds is None else seconds), asyncio.get_running_loop().time() + left)
         return until if until < inf else None
 
-    def _take_kept(self, url: httpx.URL, now: float) -> Connection | None:
+    def _take_kept(self, url: httpx.URL, now: float) -> _Held | None:
         for index in range(len(self._kept) - 1, -1, -1):
             kept = self._kept[index]
             if not self._leads_to(url, kept):
                 continue
             del self._kept[index]
-            if now - kept.since <= self._kept_for and _is_quiet(kept.connection):
-                return kept.connection
+            if now - kept.free_since <= self._kept_for and _is_quiet(kept.connection):
+                return kept
             kept.connection.close()
         return None
 
-    def _leads_to(self, url: httpx.URL, kept: _Kept) -> bool:
+    def _leads_to(self, url: httpx.URL, kept: _Held) -> bool:
         context = self._contexts() if self._contexts is not None else True
         # Nearly always the URL is the same object: to read it takes as long as all else here.
         return context is kept.origin.ssl and (url is kept.url or self._origin(url) is kept.origin)
 
-    def _keep(self, connection: Connection, url: httpx.URL) -> None:
+    def _keep(self, held: _Held) -> None:
         """Have the connection at hand for the next request, and close those that wait for too long."""
-        if not _is_quiet(connection):
-            connection.close()
+        if not _is_quiet(held.connection):
+            held.connection.close()
             return
         now = asyncio.get_running_loop().time()
-        self._kept.append(_Kept(connection, url, self._origin(url), now))
-        while now - self._kept[0].since > self._kept_for:
+        self._kept.append(replace(held, free_since=now))
+        while now - self._kept[0].free_since > self._kept_for:
             self._kept.pop(0).connection.close()
 
-    async def _connect(self, request: httpx.Request, began: float) -> Connection:
+    async def _connect(self, request: httpx.Request, began: float) -> _Held:
         if self._connector is None:
             # How many requests run at once is limited by the caller: a pool that queues costs far more (DESIGN section 5).
             self._connector = aiohttp.TCPConnector(limit=0, force_close=True)
@@ -179,7 +179,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         seconds = max(min(until) - asyncio.get_running_loop().time(), SHORTEST) if until else None
         limit = aiohttp.ClientTimeout(connect=seconds, ceil_threshold=inf)  # no rounding up to whole seconds
         try:
-            return await self._connector.connect(self._origin(request.url), [], limit)
+            origin = self._origin(request.url)
+            return _Held(await self._connector.connect(origin, [], limit), request.url, origin, began)
         except TimeoutError as error:
             raise httpx.ConnectTimeout("no connection in time", request=request) from error
 
