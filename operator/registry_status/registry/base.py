@@ -5,6 +5,7 @@ The errors sort every answer by what to do about it (DESIGN section 5). They car
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Protocol
 
 from registry_status.model import InstanceStatus, ServiceName, Tenant
@@ -132,6 +133,12 @@ class Fence(Protocol):
     def remaining(self) -> float | None:
         """Seconds for which a write may be under way; 0 or less: none may be sent. None: there is no limit."""
         ...
+
+
+def seconds_left(fence: Fence | None) -> float:
+    """How long a write may be under way; infinite without a fence or a limit."""
+    left = fence.remaining() if fence is not None else None
+    return inf if left is None else left
 
 
 class RequestObserver(Protocol):

@@ -32,6 +32,7 @@ from registry_status.registry.base import (
     RequestObserver,
     Service,
     TransientError,
+    seconds_left,
 )
 from registry_status.registry.transport import MESSAGE, AiohttpTransport, BodyTooLarge, FenceClosed, TlsFailed, put_together
 
@@ -68,7 +69,7 @@ class Operation(StrEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Request:
-    """What is sent, whichever address it goes to."""
+    """What is sent, whichever address it goes to. Two are the same if they are one: it is a key on the way of every write."""
 
     operation: Operation
     method: str
@@ -288,8 +289,7 @@ class ServiceComb(AbstractAsyncContextManager["ServiceComb"]):
 
     def _left(self) -> float:
         """Seconds for which this replica may write."""
-        left = self._fence.remaining() if self._fence is not None else None
-        return left if left is not None else float("inf")
+        return seconds_left(self._fence)
 
 
 def _headers(usual: Pairs, domain: str, shown: Pairs) -> httpx.Headers:

@@ -22,7 +22,7 @@ from aiohttp.connector import Connection
 from aiohttp.http import HttpProcessingError, RawResponseMessage
 
 from registry_status.registry import tls
-from registry_status.registry.base import Fence
+from registry_status.registry.base import Fence, seconds_left
 
 REDIRECTED_TO = b"redirected-to"
 """Where `Location` is found."""
@@ -60,8 +60,8 @@ class _Held:
     connection: Connection
     url: httpx.URL
     origin: aiohttp.ClientRequest
-    free_since: float
-    """Loop time from which on it has waited for the next request."""
+    free_since: float = inf
+    """Loop time from which on it has waited for the next request; infinite while it is in use."""
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
@@ -133,10 +133,10 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
     def _left(self, request: httpx.Request) -> float:
         """Seconds for which this may be under way. Raises `FenceClosed`."""
-        left = self._fence.remaining() if self._fence is not None and request.method != "GET" else None
-        if left is not None and left <= 0:
+        left = seconds_left(self._fence) if request.method != "GET" else inf
+        if left <= 0:
             raise FenceClosed("this replica does not lead any more", request=request)
-        return inf if left is None else left
+        return left
 
     def _until(self, limit: str, request: httpx.Request, began: float, left: float) -> float | None:
         """When (loop time) one of httpx's limits is reached, or there is nothing left."""
@@ -156,9 +156,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         return None
 
     def _leads_to(self, url: httpx.URL, kept: _Held) -> bool:
-        context = self._contexts() if self._contexts is not None else True
         # Nearly always the URL is the same object: to read it takes as long as all else here.
-        return context is kept.origin.ssl and (url is kept.url or self._origin(url) is kept.origin)
+        return self._context() is kept.origin.ssl and (url is kept.url or self._origin(url) is kept.origin)
 
     def _keep(self, held: _Held) -> None:
         """Have the connection at hand for the next request, and close those that wait for too long."""
@@ -180,13 +179,17 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         limit = aiohttp.ClientTimeout(connect=seconds, ceil_threshold=inf)  # no rounding up to whole seconds
         try:
             origin = self._origin(request.url)
-            return _Held(await self._connector.connect(origin, [], limit), request.url, origin, began)
+            return _Held(await self._connector.connect(origin, [], limit), request.url, origin)
         except TimeoutError as error:
             raise httpx.ConnectTimeout("no connection in time", request=request) from error
 
+    def _context(self) -> ssl.SSLContext | bool:
+        """The TLS context in force; True stands for the system's authorities."""
+        return self._contexts() if self._contexts is not None else True
+
     def _origin(self, url: httpx.URL) -> aiohttp.ClientRequest:
         """What tells aiohttp's connector where to connect to."""
-        key, context = (url.scheme, url.netloc), self._contexts() if self._contexts is not None else True
+        key, context = (url.scheme, url.netloc), self._context()
         known = self._origins.get(key)
         if known is None or known.ssl is not context:
             where = yarl.URL(f"{url.scheme}://{url.netloc.decode()}")

@@ -150,10 +150,11 @@ async def test_a_connection_is_known_by_the_tls_context_that_it_was_made_with() 
     """Also where the context changes while the connection is in use."""
     contexts = [ssl.create_default_context() for _ in range(2)]
     in_force = [contexts[0]]
-    connections: list[int] = []
+    connections = 0
 
     async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connections.append(len(connections))
+        nonlocal connections
+        connections += 1
         while await reader.readuntil(b"\r\n\r\n"):
             in_force[0] = contexts[1]
             writer.write(OK)
@@ -161,7 +162,7 @@ async def test_a_connection_is_known_by_the_tls_context_that_it_was_made_with() 
     async with serving(speak) as url, client(AiohttpTransport(lambda: in_force[0])) as http:
         for _ in range(3):
             await http.put(url)
-        assert len(connections) == 2
+        assert connections == 2
 
 
 async def test_a_connection_that_was_idle_for_too_long_is_closed_and_not_used() -> None:
