@@ -165,6 +165,8 @@ class World:
         self.registry = (registry or StateRegistry)(self.state)
         self.outcomes: list[Outcome] = []
         self.forgotten: list[PodRef] = []
+        self.admitted: list[PodRef] = []
+        """The pods whose readiness gate was to be opened."""
         self.retries = 0
         self.drifts: list[str] = []
         self.not_ready: list[InstanceStatus] = []
@@ -186,6 +188,7 @@ class World:
             self,
             timing=self._timing,
             trust_ids=self._trust_ids,
+            admit=self.admitted.append,
             chance=random.Random(1),
             wall_clock=lambda: START + _now(),
         )

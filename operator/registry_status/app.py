@@ -16,6 +16,7 @@ from registry_status import __version__
 from registry_status.census import keep_counting
 from registry_status.cluster.access import Access, AccessError, api_client, load_access
 from registry_status.cluster.api import ApiServer
+from registry_status.cluster.gate import GateKeeper
 from registry_status.cluster.lease import Elector, LeaseRef
 from registry_status.cluster.read import list_pod_uids, read_pod
 from registry_status.cluster.rights import MissingRightsError, check_rights, check_rights_later, needed_rights
@@ -95,6 +96,7 @@ class _Office:
     reporter: Reporter
     metrics: Metrics
     elector: Elector | None
+    gates: GateKeeper | None
     ready: asyncio.Event | None
 
     def open(self) -> None:
@@ -116,6 +118,8 @@ class _Office:
 
     def lost(self) -> None:
         self.engine.stand_by()
+        if self.gates is not None:
+            self.gates.stand_by()
         self.reporter.fall_silent()
         self.metrics.leadership_changed(leading=False)
 
@@ -163,13 +167,17 @@ async def _rooms(settings: Settings, access: Access, ready: asyncio.Event | None
         recorder = EventRecorder(events, metrics, operator=operator_pod(os.environ), report_updates=settings.report_updates)
         registry = await stack.enter_async_context(registry_client(settings, observer=metrics, fence=elector))
         reporter = Reporter(recorder, metrics)
+        gates = _gates(settings, api, metrics)
+        if gates is not None:
+            stack.push_async_callback(gates.aclose)
         engine = Engine(
             DryRunRegistry(registry, metrics.dry_run_write) if settings.dry_run else registry,
             reporter,
             timing=Timing(registration_window=settings.registration_window, resync_interval=settings.resync_interval),
             trust_ids=settings.trust_instance_ids,
+            admit=gates.open if gates is not None else None,
         )
-        office = _Office(engine, reporter, metrics, elector, ready)
+        office = _Office(engine, reporter, metrics, elector, gates, ready)
         office.open()
         feed = PodFeed(
             settings, engine, health, metrics, listed=office.listed, read_pod=lambda space, name: read_pod(api, space, name)
@@ -203,6 +211,13 @@ class _EventClient:
     async def aclose(self) -> None:
         if self._client is not None:
             await self._client.close()  # type: ignore[no-untyped-call]  # generated code without annotations
+
+
+def _gates(settings: Settings, api: ApiServer, metrics: Metrics) -> GateKeeper | None:
+    """Pods are patched only where the settings ask for it."""
+    if not settings.readiness_gate or settings.dry_run:
+        return None
+    return GateKeeper(api, settings.gate, metrics, chance=random.Random())  # noqa: S311 - jitter, not secrets
 
 
 def _elector(settings: Settings, api: ApiServer) -> Elector | None:

@@ -323,6 +323,10 @@ class Settings:
         _boolean, False, "Accept an annotated instance-id without evidence that the instance is the pod's.",
         group="Pods", metavar="BOOL",
     )  # fmt: skip
+    readiness_gate: bool = setting(
+        _boolean, False, "Set the condition DOMAIN/registered of pods with that readiness gate, once the registry says UP.",
+        group="Pods", metavar="BOOL",
+    )  # fmt: skip
     resync_interval: float = setting(
         _between(1, 3600), 30.0, "Seconds between two comparisons with the registry.", group="Delivery", metavar="SECONDS"
     )
@@ -354,6 +358,11 @@ class Settings:
     def prefix(self) -> str:
         """How every annotation of ours begins."""
         return self.annotation_prefix + "/"
+
+    @property
+    def gate(self) -> str:
+        """The condition of our readiness gate."""
+        return f"{self.prefix}registered"
 
     @property
     def shard_selector(self) -> str:

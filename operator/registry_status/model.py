@@ -168,6 +168,8 @@ class Desired:
     """The not-ready status was left to the operator, which may write DOWN in place of OUTOFSERVICE (DESIGN section 3)."""
     changed_at: float | None = None
     """Epoch seconds of the pod's own transition, for the latency histogram only."""
+    gated: bool = False
+    """The pod lists our readiness gate, whose condition does not hold yet."""
 
     @property
     def managed(self) -> bool:

@@ -104,6 +104,7 @@ class TestSettings:
             starting_status=InstanceStatus.DOWN,
             not_ready_status=type(read_back.not_ready_status).DOWN,
             trust_instance_ids=True,
+            readiness_gate=True,
             resync_interval=3600,
             registration_window=0,
             dry_run=True,
@@ -297,6 +298,7 @@ class TestReplicas:
 class TestRights:
     WATCH: ClassVar = {("", "pods"): {"get", "list", "watch"}, ("", "events"): {"create", "get", "patch"}}
     EVENTS: ClassVar = {("", "events"): {"create", "get", "patch"}}
+    GATED: ClassVar = WATCH | {("", "pods/status"): {"patch"}}
 
     @staticmethod
     def leases(documents: list[Object]) -> tuple[Object, Object]:
@@ -351,12 +353,16 @@ class TestRights:
         full = list(full)
         self.leases(full)
         granted = {role["metadata"]["namespace"]: self.granted(role) for role in kind(full, "Role")}
-        assert granted == {"shop": self.WATCH, "stock": self.WATCH, "system": self.EVENTS}, "its own pod gets events, too"
+        assert granted == {"shop": self.GATED, "stock": self.GATED, "system": self.EVENTS}, "its own pod gets events, too"
         bindings = kind(full, "RoleBinding")
         assert {binding["metadata"]["namespace"] for binding in bindings} == set(granted)
         for binding in bindings:
             assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "writer", "namespace": "system"}]
             assert binding["roleRef"]["kind"] == "Role"
+
+    def test_of_pods_it_may_patch_the_status_only_where_it_sets_the_readiness_gate(self, chart: Chart) -> None:
+        role = one(chart.render(at("pods.readinessGate", True)), "ClusterRole")
+        assert self.granted(role) == self.GATED
 
     def test_its_own_namespace_may_be_one_of_them(self, chart: Chart) -> None:
         roles = kind(chart.render(at("watch.namespaces", ["shop", "system"]) | {"replicaCount": 1}), "Role")
@@ -640,6 +646,7 @@ class TestNotes:
             "status.example.org/class: blue",
             "deployment/status-writer",
             "writer needs pods get",
+            "It also needs pods/status patch",
             "namespace leases it also needs leases",
         ):
             assert word in notes

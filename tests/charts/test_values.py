@@ -121,7 +121,8 @@ class TestSchema:
 
     @pytest.mark.parametrize(("path", "value"), [
         ("registry.adresses", []), ("replicas", 2), ("pods.startingStatus", "UP"), ("pods.terminatingStatus", "down"),
-        ("pods.notReadyStatus", "UP"), ("pods.trustInstanceIds", "yes"), ("log.level", "trace"), ("log.format", "xml"),
+        ("pods.notReadyStatus", "UP"), ("pods.trustInstanceIds", "yes"), ("pods.readinessGate", "yes"),
+        ("log.level", "trace"), ("log.format", "xml"),
         ("registry.concurrency", "32"), ("image.digest", "sha256:abc"), ("image.pullPolicy", "Sometimes"),
         ("service.port", 0), ("podLabels", {"a": True}), ("extraEnv", [{"name": "A", "value": 1}]),
         ("resources", {"limit": {}}), ("monitoring.podMonitor.interval", "15"), ("networkPolicy.registry.cidrs", ["10.0.0.1"]),
@@ -215,6 +216,7 @@ class TestSchemaAndOperatorAgree:
             "leader_elect",
             "label_selector",
             "trust_instance_ids",
+            "readiness_gate",
             "dry_run",
             "watch_filter",
             "report_updates",

@@ -108,6 +108,7 @@ def install(cluster: Cluster) -> Installation:
         "image": {"repository": repository, "tag": tag, "pullPolicy": "IfNotPresent"},
         "registry": {"addresses": [url]},
         "delivery": {"resyncInterval": 5},
+        "pods": {"readinessGate": True},
         "log": {"level": "debug"},
     }
     cluster.helm("install", RELEASE, CHART, "-n", SYSTEM, "-f", "-", "--wait", "--timeout", "120s", input=json.dumps(values))
@@ -178,7 +179,9 @@ class Workload:
     def cluster(self) -> Cluster:
         return self.installation.cluster
 
-    def template(self, *, annotations: dict[str, str] | None = None, grace: int = 30, **env: str) -> dict[str, Any]:
+    def template(
+        self, *, annotations: dict[str, str] | None = None, grace: int = 30, gated: bool = False, **env: str
+    ) -> dict[str, Any]:
         """A pod template, annotated unless told otherwise."""
         asked = self.annotations if annotations is None else annotations
         settings = {"REGISTRY": self.installation.registry_url, "SERVICE_NAME": self.namespace, "HEARTBEAT": "2", **env}
@@ -194,7 +197,11 @@ class Workload:
         }
         return {
             "metadata": {"labels": {"app": "sample"}, "annotations": {PREFIX + key: value for key, value in asked.items()}},
-            "spec": {"containers": [container], "terminationGracePeriodSeconds": grace},
+            "spec": {
+                "containers": [container],
+                "terminationGracePeriodSeconds": grace,
+                "readinessGates": [{"conditionType": f"{PREFIX}registered"}] if gated else [],
+            },
         }
 
     def pod(self, name: str, *, restart: str = "Always", **more: Any) -> None:
@@ -219,15 +226,24 @@ class Workload:
                 if not path.startswith("crash"):
                     raise
 
+    def names(self) -> set[str]:
+        """The pods there are."""
+        listed = self.cluster.get("pods", namespace=self.namespace)["items"]
+        return {pod["metadata"]["name"] for pod in listed}
+
     def shown(self, pod: str) -> dict[str, Any]:
         """The pod as the API server shows it."""
         got: dict[str, Any] = self.cluster.get("pod", pod, namespace=self.namespace)
         return got
 
+    def condition(self, pod: str, kind: str) -> str:
+        """A condition's status; empty while it is not set."""
+        conditions = self.shown(pod)["status"].get("conditions", [])
+        return next((str(one["status"]) for one in conditions if one["type"] == kind), "")
+
     def ready(self, pod: str) -> str:
         """The Ready condition's status."""
-        conditions = self.shown(pod)["status"].get("conditions", [])
-        return next((str(one["status"]) for one in conditions if one["type"] == "Ready"), "")
+        return self.condition(pod, "Ready")
 
     def status(self, pod: str) -> str | None:
         """What the registry says of the pod's newest instance."""

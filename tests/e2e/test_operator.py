@@ -4,6 +4,7 @@ The registry is read through its public API; with E2E_REGISTRY it is a Service C
 """
 
 import re
+import time
 from typing import Any
 
 import pytest
@@ -11,6 +12,9 @@ import pytest
 from tests.cluster.processes import wait_for
 from tests.e2e.installation import SYSTEM, Installation, Workload, now
 
+GATE = "registry-status.io/registered"
+GATE_AT_ONCE = 5.0
+"""Seconds from the SDK's registration to Ready: a look for it each second, a write, a patch, and the kubelet's next pass."""
 AT_ONCE = 1.0
 """Seconds from the API server's showing of a change to the registry's."""
 
@@ -149,6 +153,43 @@ def test_a_registry_that_lost_everything_is_put_right_when_the_sdks_are_back(wor
     workload.installation.registry.http.post("/devserver/reset", params={"only": "registry"}).raise_for_status()
     wait_for(lambda: workload.status("cart") is not None, 20, "registered again")
     workload.wait_status("cart", "OUTOFSERVICE", timeout=15)
+
+
+def test_a_gated_pod_is_ready_only_when_the_registry_says_up(workload: Workload) -> None:
+    workload.pod("cart", DELAY="never", gated=True)
+    wait_for(lambda: workload.condition("cart", "ContainersReady") == "True", 30, "containers ready")
+    wait_for(
+        lambda: "ReadinessGatesNotReady" in str(workload.shown("cart")["status"]["conditions"]), 10, "waiting for its gate"
+    )
+    assert (workload.ready("cart"), workload.condition("cart", GATE)) == ("False", "")
+    workload.tell("cart", "register")
+    assert workload.wait_ready("cart", timeout=15) < GATE_AT_ONCE
+    assert workload.status("cart") == "UP"
+    workload.tell("cart", "ready?value=false")
+    workload.wait_status("cart", "OUTOFSERVICE")
+    workload.tell("cart", "ready?value=true")
+    workload.wait_up("cart")
+
+
+def test_a_rollout_of_gated_pods_waits_while_the_registry_is_down(workload: Workload) -> None:
+    registry = workload.installation.registry
+    if not registry.dev:
+        pytest.skip("a Service Center of yours is not ours to break")
+    workload.deployment("cart", 2, gated=True)
+    wait_for(lambda: list(registry.statuses(workload.namespace).values()) == ["UP"] * 2, 60, "2 UP")
+    workload.cluster.kubectl("-n", workload.namespace, "rollout", "status", "deployment/cart", "--timeout=60s", timeout=70)
+    old = workload.names()
+    with registry.failing():
+        workload.cluster.kubectl("-n", workload.namespace, "set", "env", "deployment/cart", "GENERATION=2")
+        wait_for(lambda: len(workload.names()) > len(old), 30, "a new pod")
+        (new,) = workload.names() - old
+        wait_for(lambda: workload.condition(new, "ContainersReady") == "True", 30, "containers of the new pod ready")
+        time.sleep(3)
+        assert workload.ready(new) == "False"
+        assert old < workload.names()
+        assert {workload.ready(pod) for pod in old} == {"True"}
+    workload.cluster.kubectl("-n", workload.namespace, "rollout", "status", "deployment/cart", "--timeout=90s", timeout=100)
+    assert {registry.statuses(workload.namespace).get(pod) for pod in workload.names() - old} == {"UP"}
 
 
 def test_pods_carry_no_finalizer_and_no_patch_of_ours(workload: Workload) -> None:

@@ -138,6 +138,7 @@ REGISTRY_STATUS_TERMINATING_STATUS: {{ .Values.pods.terminatingStatus | quote }}
 REGISTRY_STATUS_STARTING_STATUS: {{ .Values.pods.startingStatus | quote }}
 REGISTRY_STATUS_NOT_READY_STATUS: {{ .Values.pods.notReadyStatus | quote }}
 REGISTRY_STATUS_TRUST_INSTANCE_IDS: {{ .Values.pods.trustInstanceIds | quote }}
+REGISTRY_STATUS_READINESS_GATE: {{ .Values.pods.readinessGate | quote }}
 REGISTRY_STATUS_RESYNC_INTERVAL: {{ .Values.delivery.resyncInterval | quote }}
 REGISTRY_STATUS_REGISTRATION_WINDOW: {{ .Values.delivery.registrationWindow | quote }}
 REGISTRY_STATUS_DRY_RUN: {{ .Values.delivery.dryRun | quote }}
@@ -326,6 +327,11 @@ metricRelabelings:
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch]
+{{- if .Values.pods.readinessGate }}
+- apiGroups: [""]
+  resources: [pods/status]
+  verbs: [patch]
+{{- end }}
 {{ include "registry-status-operator.eventRules" . }}
 {{- end }}
 

@@ -16,7 +16,11 @@ Json = dict[str, object]
 
 TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=5)
 NOT_REACHED, UNREACHABLE = 0, "Unreachable"
-UNAUTHORIZED, FORBIDDEN, NOT_FOUND, CONFLICT, THROTTLED, SERVER_ERROR = 401, 403, 404, 409, 429, 500
+UNAUTHORIZED, FORBIDDEN, NOT_FOUND, CONFLICT, INVALID, THROTTLED, SERVER_ERROR = 401, 403, 404, 409, 422, 429, 500
+MANAGER = "registry-status-operator"
+"""Who has set a field, as `managedFields` tell."""
+STRATEGIC_MERGE = "application/strategic-merge-patch+json"
+"""A patch that knows by what the entries of a list are told apart: a pod's conditions by their types."""
 
 
 class ApiError(Exception):
@@ -33,6 +37,11 @@ class ApiError(Exception):
     def transient(self) -> bool:
         """Whether the same request may succeed in a moment."""
         return self.reason == UNREACHABLE or self.status >= SERVER_ERROR or self.status == THROTTLED
+
+    @property
+    def not_found(self) -> bool:
+        """Whether the object is not there; a path that the server does not know has another reason."""
+        return self.status == NOT_FOUND and self.reason == "NotFound"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +94,18 @@ class ApiServer:
         """Replace one object. Raises `ApiError`; with a `resourceVersion` in it only if that is still the newest."""
         return await self._request("PUT", path, body=body)
 
+    async def patch(self, path: str, body: Json) -> Json:
+        """Merge this into one object, strategically. Raises `ApiError`."""
+        return await self._request("PATCH", path, query={"fieldManager": MANAGER}, body=body, kind=STRATEGIC_MERGE)
+
     async def _request(
         self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: Json | None = None,
-        accept: str = "application/json",
+        accept: str = "application/json", kind: str = "application/json",
     ) -> Json:  # fmt: skip
+        headers = {"Accept": accept} if body is None else {"Accept": accept, "Content-Type": kind}
         try:
             async with self._session.request(
-                method, self.access.server + path, params=query, json=body, headers={"Accept": accept}, timeout=TIMEOUT,
+                method, self.access.server + path, params=query, json=body, headers=headers, timeout=TIMEOUT,
                 allow_redirects=False,
             ) as response:  # fmt: skip
                 return _answer(response, await response.read())

@@ -424,7 +424,7 @@ class Elector:
         try:
             return parse_lease(await self._api.get(self._path(self.lease.name)))
         except ApiError as error:
-            if error.status == NOT_FOUND and error.reason == "NotFound":
+            if error.not_found:
                 return None
             raise
 

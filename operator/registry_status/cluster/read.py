@@ -7,7 +7,7 @@ from urllib.parse import quote
 from registry_status.cluster.api import ApiError, ApiServer, Json, mapping
 
 PAGE = 500
-NOT_FOUND, GONE = 404, 410
+GONE = 410
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 ALL: Mapping[str, str] = MappingProxyType({})
 SHARD = "shardSelector"
@@ -29,9 +29,9 @@ class ShardingError(ApiError):
 async def read_pod(api: ApiServer, namespace: str, name: str) -> Json | None:
     """Read one pod as it is now; None if there is none. Raises `ApiError`."""
     try:
-        return await api.get(f"{_pods(namespace)}/{quote(name, safe='')}")
+        return await api.get(pod_path(namespace, name))
     except ApiError as error:
-        if error.status == NOT_FOUND and error.reason == "NotFound":
+        if error.not_found:
             return None
         raise
 
@@ -79,6 +79,11 @@ async def pages(
         if not metadata.get("continue"):
             return
         query["continue"] = str(metadata["continue"])
+
+
+def pod_path(namespace: str, name: str) -> str:
+    """Where the API server has a pod."""
+    return f"{_pods(namespace)}/{quote(name, safe='')}"
 
 
 def _pods(namespace: str) -> str:

@@ -31,6 +31,7 @@ class Use(StrEnum):
     PODS = "watch pods"
     EVENTS = "post Events"
     LEASE = "elect a leader"
+    GATE = "set the readiness gate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,8 @@ def needed_rights(settings: Settings, lease: LeaseRef | None) -> Sequence[Need]:
         needs.append(Need(Use.PODS, ("get", "list", "watch"), "pods", namespace=namespace, vital=("list", "watch")))
         if not settings.dry_run:
             needs.append(Need(Use.EVENTS, ("create", "get", "patch"), "events", namespace=namespace))
+            if settings.readiness_gate:
+                needs.append(Need(Use.GATE, ("patch",), "pods/status", namespace=namespace))
     if lease is not None:
         verbs, vital = ("get", "create", "update"), ("get", "update")
         needs.append(Need(Use.LEASE, verbs, "leases", GROUP, lease.namespace, lease.name, vital))

@@ -35,6 +35,7 @@ class Judge:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._gate = settings.gate
         self._remembered = lru_cache(REMEMBERED)(partial(read, settings=settings))
 
     def desired(self, pod: RawPod, *, deleted: bool = False) -> Desired:
@@ -44,7 +45,8 @@ class Judge:
         asked = self._asked(seen.subject)
         match asked:
             case Asked():
-                return _follow(seen, asked, decide(seen, asked, f"{prefix}registered", deleted=deleted))
+                verdict = decide(seen, asked, self._gate, deleted=deleted)
+                return _follow(seen, asked, verdict, gated=self._gate in seen.gates and not _holds(seen, self._gate))
             case NotOurs():
                 return Desired(seen.subject.ref, None, Reason.NOT_MANAGED, f"no annotations {prefix}* of this operator's class")
             case Paused():
@@ -62,7 +64,7 @@ def desired(pod: RawPod, settings: Settings, *, deleted: bool = False) -> Desire
     return Judge(settings).desired(pod, deleted=deleted)
 
 
-def _follow(seen: Observation, asked: Asked, verdict: Verdict) -> Desired:
+def _follow(seen: Observation, asked: Asked, verdict: Verdict, *, gated: bool) -> Desired:
     return Desired(
         pod=seen.subject.ref,
         status=verdict.status,
@@ -72,6 +74,7 @@ def _follow(seen: Observation, asked: Asked, verdict: Verdict) -> Desired:
         evidence=_evidence(seen, asked.container),
         auto=verdict.auto,
         changed_at=verdict.changed_at,
+        gated=gated,
     )
 
 

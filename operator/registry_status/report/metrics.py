@@ -83,7 +83,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._operations, self._codes = Words(20), Words(60)
-        self._causes, self._faults = Words(20), Words(20)
+        self._causes, self._faults, self._refusals = Words(20), Words(20), Words(20)
         self._requests = self._counter("requests", "Requests to the registry, by operation and outcome.", "operation", "code")
         self._durations = self._histogram("request_duration_seconds", "Time of a request.", REQUEST_BUCKETS, "operation")
         self._retries = self._counter("retries", "Deliveries tried again after a failure.")
@@ -95,6 +95,7 @@ class Metrics:
         )
         self._posted = self._counter("events_posted", "Kubernetes Events posted, by reason.", "reason")
         self._dropped = self._counter("events_dropped", "Kubernetes Events earned but not posted, by cause.", "cause")
+        self._gates = self._counter("gates", "Attempts to set a pod's readiness gate, by outcome.", "code")
         self._transitions = self._counter("lease_transitions", "Changes of this replica's leadership, by what it became.", "to")
         self._watch_faults = self._counter("watch_faults", "Watches of the Kubernetes API that broke, by kind.", "kind")
         self._delivery = self._histogram(
@@ -169,6 +170,10 @@ class Metrics:
     def event_dropped(self, cause: str) -> None:
         """Count an Event that nobody will see."""
         self._dropped.labels(cause).inc()
+
+    def gate_patched(self, code: str) -> None:
+        """Count an attempt to set a pod's readiness gate."""
+        self._gates.labels(self._refusals(code)).inc()
 
     def watch_fault(self, kind: str) -> None:
         """Count a watch that broke or had to begin anew."""

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from registry_status.model import Desired, InstanceStatus, OutcomeKind, Reason, Target, Tenant
+from registry_status.model import Desired, InstanceStatus, OutcomeKind, PodRef, Reason, Target, Tenant
 from registry_status.registry.base import (
     FencedError,
     Instance,
@@ -72,15 +72,18 @@ class Delivery:
         *,
         timing: Timing,
         trust_ids: bool = False,
+        admit: Callable[[PodRef], None] | None = None,
         chance: random.Random,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
+        """`admit` opens the readiness gate of a pod whose instance is UP."""
         self._registry = registry
         self._records = records
         self._reporter = reporter
         self.wake = wake
         self._timing = timing
         self._trust_ids = trust_ids
+        self._admit = admit
         self._chance = chance
         self._retries = Retries(records, wake, chance)
         registry.on_available(self._retries.begin_anew)
@@ -356,6 +359,7 @@ class Delivery:
         self._retries.was_served(record, written)
         record.acknowledged = self.consumers.resolved(desired) if record.instances else None
         self._teller.harm(record, desired)
+        self._open_gate(record, desired)
         if record.current is None and not self._is_ending(desired):
             return self._missing(record, desired, written)
         if record.told is OutcomeKind.NOT_FOUND and record.current is None:
@@ -372,6 +376,13 @@ class Delivery:
         if record.certain and not self._may_rise_by_itself(record, desired):
             return None
         return self._reread(record, self._look_again(record))
+
+    def _open_gate(self, record: PodRecord, desired: Desired) -> None:
+        """Callers find the pod now: a rollout may go on."""
+        is_up = desired.status is InstanceStatus.UP and record.current is not None
+        if self._admit is not None and desired.gated and is_up and not record.admitted:
+            record.admitted = True
+            self._admit(desired.pod)
 
     def _may_rise_by_itself(self, record: PodRecord, desired: Desired) -> bool:
         """Some SDKs register as STARTING and write UP themselves soon after: until the pod was first Ready that is put back."""

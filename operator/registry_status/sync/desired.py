@@ -50,6 +50,8 @@ class PodRecord:
     """Whether the latency of the last transition was told, or is none of ours: seen late, or before there was an instance."""
     warned_of: str = ""
     """The service whose consumers the present status harms, once that was told."""
+    admitted: bool = False
+    """Its readiness gate was asked to be opened."""
     acknowledged: InstanceStatus | None = None
     """What the registry is known to say of every instance of the pod."""
 
@@ -107,7 +109,9 @@ class PodRecord:
             self.gone_since = now
         if changed or self.rematch_due:
             self.demand(now)
-        return changed or self.rematch_due
+        if not desired.gated:
+            self.admitted = False
+        return changed or self.rematch_due or (desired.gated and not before.gated)
 
     def demand(self, now: float) -> None:
         """Only a listing asked for from now on will do."""
@@ -116,7 +120,7 @@ class PodRecord:
     def doubt(self) -> None:
         """What was achieved and told counts no more: the next one to write begins anew."""
         self.acknowledged, self.told, self.told_text, self.warned_of = None, None, "", ""
-        self.attempts, self.has_turn, self.measured = 0, False, True
+        self.attempts, self.has_turn, self.measured, self.admitted = 0, False, True, False
 
     def backoff(self, least: float | None, longest: float, chance: random.Random) -> float:
         """Seconds until the next attempt: as the registry asked for, else doubling with full jitter."""

@@ -37,9 +37,11 @@ class Engine:
         *,
         timing: Timing | None = None,
         trust_ids: bool = False,
+        admit: Callable[[PodRef], None] | None = None,
         chance: random.Random | None = None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
+        """`admit` opens the readiness gate of a pod that has one, once the registry says UP of its instance."""
         self._records = PodRecords()
         self._workers = KeyedWorkers(self._deliver)
         self._workers.hold()
@@ -52,6 +54,7 @@ class Engine:
             self._workers.wake,
             timing=timing,
             trust_ids=trust_ids,
+            admit=admit,
             chance=chance,
             wall_clock=wall_clock,
         )

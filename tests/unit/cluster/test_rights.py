@@ -45,7 +45,13 @@ class TestNeeds:
         ]
 
     def test_a_dry_run_only_looks(self) -> None:
-        assert {need.resource for need in needed_rights(Settings(dry_run=True), None)} == {"pods"}
+        assert {need.resource for need in needed_rights(Settings(dry_run=True, readiness_gate=True), None)} == {"pods"}
+
+    def test_the_readiness_gate_takes_one_more_which_is_not_vital(self) -> None:
+        gate = needed_rights(Settings(readiness_gate=True), None)[-1]
+        assert [str(each) for each in gate.permissions] == ["patch pods/status in all namespaces"]
+        assert gate.rule == 'a ClusterRole: apiGroups: [""], resources: [pods/status], verbs: [patch]'
+        assert not gate.vital
 
     def test_in_some_namespaces_and_with_a_lease(self) -> None:
         needs = needed_rights(Settings(namespaces=("shop", "stock")), LEASE)

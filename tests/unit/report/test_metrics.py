@@ -83,6 +83,7 @@ def test_happenings_are_counted() -> None:
     metrics.retried()
     metrics.drifted("expired")
     metrics.watch_fault("410")
+    metrics.gate_patched("ok")
     metrics.leadership_changed(leading=True)
     metrics.leadership_changed(leading=False)
     metrics.loop_lag(0.002)
@@ -90,8 +91,8 @@ def test_happenings_are_counted() -> None:
     found = samples(metrics)
     for name in (
         "events_posted_total{reason=RegistryUpdateFailed}", "events_dropped_total{cause=denied}", "retries_total",
-        "drift_total{cause=expired}", "watch_faults_total{kind=410}", "lease_transitions_total{to=leader}",
-        "lease_transitions_total{to=standby}",
+        "drift_total{cause=expired}", "watch_faults_total{kind=410}", "gates_total{code=ok}",
+        "lease_transitions_total{to=leader}", "lease_transitions_total{to=standby}",
     ):  # fmt: skip
         assert found[name] == 1, name
     assert found["event_loop_lag_seconds_count"] == 2
