@@ -18,6 +18,7 @@ from typing import Protocol
 from registry_status.cluster.api import CONFLICT, INVALID, ApiError, ApiServer, Json, mapping
 from registry_status.cluster.read import pod_path, read_pod
 from registry_status.model import PodRef
+from registry_status.report.logs import LogLimiter
 
 AT_ONCE = 8
 """Pods that are patched at the same time, so that a start with thousands of them leaves the API server some air."""
@@ -49,8 +50,9 @@ class GateKeeper:
         *,
         chance: random.Random,
         wall_clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`gate` is the condition's type."""
+        """`gate` is the condition's type; `clock` spaces what is logged."""
         self._api = api
         self._gate = gate
         self._observer = observer
@@ -58,8 +60,7 @@ class GateKeeper:
         self._wall_clock = wall_clock
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._opening: dict[str, asyncio.Task[None]] = {}
-        self._trouble = ""
-        """The API server's word for what went wrong last; told when it changes, not for every pod."""
+        self._limiter = LogLimiter(clock)
 
     @property
     def busy(self) -> int:
@@ -103,12 +104,10 @@ class GateKeeper:
             self._observer.gate_patched(error.reason)
             if await self._is_gone(pod, error):
                 return True
-            if error.reason != self._trouble:
-                logger.warning("cannot set condition %s of pod %s, trying again: %s", self._gate, pod, error)
-            self._trouble = error.reason
+            text = f"cannot set condition {self._gate} of pod {pod}, trying again: {error}"
+            self._limiter.log(logger, logging.WARNING, error.reason, text)
             return False
         self._observer.gate_patched("ok")
-        self._trouble = ""
         return True
 
     async def _is_gone(self, pod: PodRef, error: ApiError) -> bool:

@@ -18,7 +18,7 @@ from registry_status.cluster.access import Access
 from registry_status.cluster.api import ApiServer
 from registry_status.cluster.connection import open_session
 from registry_status.config import Settings
-from tests.pods import pod
+from tests.pods import condition, pod
 
 NOW = 1_800_000_000.0
 told = Findings(Area.REGISTRY)
@@ -116,6 +116,28 @@ STRANGE: list[tuple[dict[str, Any], list[str]]] = [
 @pytest.mark.parametrize(("annotations", "strangers"), STRANGE)
 def test_keys_that_look_like_ours_are_found(annotations: dict[str, str], strangers: list[str]) -> None:
     assert list(see(pod(annotations), Settings()).strangers) == strangers
+
+
+GATE = "registry-status.io/registered"
+BUT_FOR_ITS_GATE: dict[str, Any] = {
+    "readinessGates": [{"conditionType": GATE}],
+    "ready": "False",
+    "ready_reason": "ReadinessGatesNotReady",
+    "containers_ready": "True",
+}
+
+
+@pytest.mark.parametrize(("switched_on", "state", "errors"), [
+    (False, BUT_FOR_ITS_GATE, [f"ready but for the gate {GATE}, which nobody opens: shop/cart-1"]),
+    (True, BUT_FOR_ITS_GATE, []),
+    (False, BUT_FOR_ITS_GATE | {"containers_ready": "False"}, []),
+    (False, BUT_FOR_ITS_GATE | {"ready": "True", "conditions": [condition(GATE, "True", 6)]}, []),
+    (False, {}, []),
+])  # fmt: skip
+def test_pods_whose_gate_nobody_opens_are_an_error(*, switched_on: bool, state: dict[str, Any], errors: list[str]) -> None:
+    settings = Settings(readiness_gate=switched_on)
+    found = check_pods([see(pod({"service": "cart"}, **state), settings)], settings)
+    assert [each.what for each in found if each.level is Level.ERROR] == errors
 
 
 def test_the_class_of_pods_that_lack_is_told() -> None:

@@ -98,14 +98,15 @@ async def test_nothing_is_opened_for_a_pod_whose_instance_another_owns() -> None
 
 
 @on_virtual_time
-async def test_it_is_opened_once_however_often_the_pod_is_seen() -> None:
+async def test_it_is_opened_once_however_often_the_pod_is_seen_and_its_status_put_right() -> None:
     world = World()
-    world.register(status="STARTING")
+    instance = world.register(status="STARTING")
     for _ in range(3):
         world.see(**GATED)
-        await world.pass_time()
-    world.see(**OPEN)
+        await world.pass_time(1)
+    world.state.put_status("svc-1", instance, "DOWN")
     await world.pass_time(100)
+    assert world.written() == ["UP", "UP"]
     assert len(world.admitted) == 1
 
 
@@ -113,11 +114,10 @@ async def test_it_is_opened_once_however_often_the_pod_is_seen() -> None:
 async def test_a_condition_that_somebody_took_away_is_set_again() -> None:
     world = World()
     world.register(status="UP")
-    world.see(**OPEN)
-    await world.pass_time()
-    world.see(**GATED)
-    await world.pass_time()
-    assert (len(world.admitted), world.written()) == (1, [])
+    for pod in (OPEN, GATED, OPEN, GATED):
+        world.see(**pod)
+        await world.pass_time()
+    assert (len(world.admitted), world.written()) == (2, [])
 
 
 @on_virtual_time

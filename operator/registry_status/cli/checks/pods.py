@@ -27,6 +27,7 @@ CORRECT_NAMES = (
 REGISTER = (
     "see that the pod's SDK registers with the registry, and that its endpoint, host name or property podUid is the pod's"
 )
+OPEN_GATE = "switch it on: --readiness-gate true (pods.readinessGate in the chart); or take the gate out of the pod template"
 Key = TypeVar("Key", bound=Hashable)
 
 told = Findings(Area.PODS)
@@ -102,6 +103,9 @@ def check_pods(seen: Sequence[Seen], settings: Settings) -> Iterator[Finding]:
         yield told.warning(f"{key} is not read: {listed(names)}", fix)
     for problem, names in _grouped((problem, str(one.pod)) for one in managed for problem in one.desired.problems).items():
         yield told.error(f"{listed(names)}: {problem}", f"correct the annotation {problem.key} in the pod template")
+    waiting = [str(one.pod) for one in managed if one.desired.gated and one.desired.status is InstanceStatus.UP]
+    if waiting and not settings.readiness_gate:
+        yield told.error(f"ready but for the gate {settings.gate}, which nobody opens: {listed(waiting)}", OPEN_GATE)
 
 
 def check_judged(judged: Sequence[Judged]) -> Iterator[Finding]:
