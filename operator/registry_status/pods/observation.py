@@ -29,6 +29,10 @@ class Truth(StrEnum):
     UNKNOWN = "Unknown"
 
 
+TRUTHS: Mapping[object, Truth] = {truth.value: truth for truth in Truth}
+"""Each by its word. To call the enumeration takes ten times as long."""
+
+
 @dataclass(frozen=True, slots=True)
 class Condition:
     """One of a pod's conditions; times are epoch seconds."""
@@ -161,17 +165,17 @@ def _container_state(entry: Mapping[str, object]) -> ContainerState:
 def _conditions(status: Mapping[str, object]) -> dict[str, Condition]:
     found = {}
     for entry in _maps(status.get("conditions")):
-        value = entry.get("status")
-        if value in ("True", "False", "Unknown"):
+        truth = TRUTHS.get(_text(entry.get("status")))
+        if truth is not None:
             found[_text(entry.get("type"))] = Condition(
-                status=Truth(value), reason=_text(entry.get("reason")), changed_at=_time(entry.get("lastTransitionTime"))
+                status=truth, reason=_text(entry.get("reason")), changed_at=_time(entry.get("lastTransitionTime"))
             )
     return found
 
 
 def _ips(status: Mapping[str, object]) -> tuple[str, ...]:
     listed = [_text(entry.get("ip")) for entry in _maps(status.get("podIPs"))]
-    return tuple(dict.fromkeys(ip for ip in [_text(status.get("podIP")), *listed] if ip))
+    return tuple(dict.fromkeys(filter(None, [_text(status.get("podIP")), *listed])))
 
 
 def _hostnames(name: str, spec: Mapping[str, object]) -> tuple[str, ...]:
@@ -181,7 +185,7 @@ def _hostnames(name: str, spec: Mapping[str, object]) -> tuple[str, ...]:
     """
     own = _text(spec.get("hostname")) or name
     node = [_text(spec.get("nodeName"))] if spec.get("hostNetwork") is True else []
-    return tuple(dict.fromkeys(text for text in [own, own[:64], own[:63].rstrip("-."), *node] if text))
+    return tuple(dict.fromkeys(filter(None, [own, own[:64], own[:63].rstrip("-."), *node])))
 
 
 def _host_ports(spec: Mapping[str, object]) -> frozenset[int] | None:

@@ -5,6 +5,7 @@ It needs no memory, so a restarted operator says the same. The first rule that m
 
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import chain
 
 from registry_status.config import NotReady, Settings
 from registry_status.model import Desired, Evidence, InstanceStatus, Reason
@@ -55,7 +56,7 @@ class Judge:
                 return Desired(seen.subject.ref, None, Reason.INVALID, "; ".join(map(str, problems)), problems=problems)
 
     def _asked(self, pod: Subject) -> Answer:
-        size = sum(len(key) + len(value) for key, value in pod.annotations)
+        size = sum(map(len, chain.from_iterable(pod.annotations)))
         return self._remembered(pod) if size <= LONGEST_REMEMBERED else read(pod, self._settings)
 
 

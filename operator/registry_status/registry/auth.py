@@ -77,7 +77,7 @@ class NoAuth:
 
     async def headers(self, project: str) -> Mapping[str, str]:
         """Nothing."""
-        return self.known_headers(project)
+        return {}
 
     def known_headers(self, project: str) -> Mapping[str, str]:
         """Nothing."""

@@ -55,13 +55,21 @@ class FenceClosed(httpx.TransportError):
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """A connection, and what it was made for."""
+    """A connection with its two ends at hand, and what it was made for."""
 
     connection: Connection
+    protocol: ResponseHandler
+    transport: asyncio.Transport
     url: httpx.URL
     origin: aiohttp.ClientRequest
+    context: ssl.SSLContext | bool
     free_since: float = inf
     """Loop time from which on it has waited for the next request; infinite while it is in use."""
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether it is open, and nothing has come since the last answer: some servers say 408 before they close."""
+        return not self.transport.is_closing() and not self.protocol.should_close
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
@@ -112,22 +120,19 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     async def _exchange(self, request: httpx.Request, message: bytes, began: float) -> httpx.Response:
         held = self._take_kept(request.url, began) or await self._connect(request, began)
         try:
-            answer = await self._ask(held.connection, request, message, began)
+            answer = await self._ask(held, request, message, began)
         except BaseException:
             held.connection.close()
             raise
         self._keep(held)
         return answer
 
-    async def _ask(self, connection: Connection, request: httpx.Request, message: bytes, began: float) -> httpx.Response:
-        protocol, transport = connection.protocol, connection.transport
-        if protocol is None or transport is None:
-            raise aiohttp.ServerDisconnectedError
+    async def _ask(self, held: _Held, request: httpx.Request, message: bytes, began: float) -> httpx.Response:
         left = self._left(request)  # the last step before it is sent: a process may be frozen before any other
-        transport.write(message)
+        held.transport.write(message)
         try:
             async with asyncio.timeout_at(self._until("read", request, began, left)):
-                return await self._answer(protocol, request)
+                return await self._answer(held.protocol, request)
         except TimeoutError as error:
             raise httpx.ReadTimeout("no answer in time", request=request) from error
 
@@ -145,23 +150,21 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         return until if until < inf else None
 
     def _take_kept(self, url: httpx.URL, now: float) -> _Held | None:
+        context = self._context()
         for index in range(len(self._kept) - 1, -1, -1):
             kept = self._kept[index]
-            if not self._leads_to(url, kept):
+            # Nearly always the URL is the same object: to read it takes as long as all else here.
+            if context is not kept.context or (url is not kept.url and self._origin(url, context) is not kept.origin):
                 continue
             del self._kept[index]
-            if now - kept.free_since <= self._kept_for and _is_quiet(kept.connection):
+            if now - kept.free_since <= self._kept_for and kept.is_quiet:
                 return kept
             kept.connection.close()
         return None
 
-    def _leads_to(self, url: httpx.URL, kept: _Held) -> bool:
-        # Nearly always the URL is the same object: to read it takes as long as all else here.
-        return self._context() is kept.origin.ssl and (url is kept.url or self._origin(url) is kept.origin)
-
     def _keep(self, held: _Held) -> None:
         """Have the connection at hand for the next request, and close those that wait for too long."""
-        if not _is_quiet(held.connection):
+        if not held.is_quiet:
             held.connection.close()
             return
         now = asyncio.get_running_loop().time()
@@ -178,18 +181,22 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         seconds = max(min(until) - asyncio.get_running_loop().time(), SHORTEST) if until else None
         limit = aiohttp.ClientTimeout(connect=seconds, ceil_threshold=inf)  # no rounding up to whole seconds
         try:
-            origin = self._origin(request.url)
-            return _Held(await self._connector.connect(origin, [], limit), request.url, origin)
+            context = self._context()
+            origin = self._origin(request.url, context)
+            connection = await self._connector.connect(origin, [], limit)
         except TimeoutError as error:
             raise httpx.ConnectTimeout("no connection in time", request=request) from error
+        if connection.protocol is None or connection.transport is None:
+            raise aiohttp.ServerDisconnectedError
+        return _Held(connection, connection.protocol, connection.transport, request.url, origin, context)
 
     def _context(self) -> ssl.SSLContext | bool:
         """The TLS context in force; True stands for the system's authorities."""
         return self._contexts() if self._contexts is not None else True
 
-    def _origin(self, url: httpx.URL) -> aiohttp.ClientRequest:
+    def _origin(self, url: httpx.URL, context: ssl.SSLContext | bool) -> aiohttp.ClientRequest:
         """What tells aiohttp's connector where to connect to."""
-        key, context = (url.scheme, url.netloc), self._context()
+        key = (url.scheme, url.netloc)
         known = self._origins.get(key)
         if known is None or known.ssl is not context:
             where = yarl.URL(f"{url.scheme}://{url.netloc.decode()}")
@@ -238,12 +245,6 @@ def put_together(request: httpx.Request, body: bytes) -> bytes:
     if head.count(b"\n") != len(lines) - 1 or head.count(b"\r") != len(lines) - 1 or b"\0" in head:
         raise httpx.LocalProtocolError("a header holds a character that ends it", request=request)
     return b"%b\r\n\r\n%b" % (head, body)
-
-
-def _is_quiet(connection: Connection) -> bool:
-    """Whether it is open, and nothing has come since the last answer: some servers say 408 before they close a connection."""
-    protocol = connection.protocol
-    return protocol is not None and protocol.is_connected() and not protocol.should_close
 
 
 async def _head(protocol: ResponseHandler) -> tuple[RawResponseMessage, aiohttp.StreamReader]:

@@ -192,8 +192,11 @@ class Delivery:
         raise TransientError("unclear", "the instance changes faster than it can be read")
 
     def _rematch_due(self, record: PodRecord) -> bool:
-        unknown = any(held is None or held.status is None for held in map(self.instances.get, record.instances))
-        if unknown or loop_time() >= record.reread_at:
+        for key in record.instances:
+            held = self.instances.get(key)
+            if held is None or held.status is None:
+                return True
+        if loop_time() >= record.reread_at:
             return True
         return record.unseen if self._keeps(record.desired) else record.rematch_due
 
@@ -278,7 +281,7 @@ class Delivery:
         known = self.instances.get(key)
         before = known.owner if known is not None else None
         others = known.claimants - {record.uid} if known is not None else set()
-        rivals = [other.desired for other in map(self._records.get, others) if other is not None]
+        rivals = [other.desired for other in map(self._records.get, others) if other is not None] if others else []
         held = self.instances.claim(key, desired, rivals)
         if before is not None and before != held.owner:
             self.wake(before)
@@ -312,6 +315,8 @@ class Delivery:
             return []
         if record.desired.gone and self._records.fellow_claimants(record):
             return []  # the instance may be a successor's by now, and its word is the one that counts
+        if not record.older and record.current is not None:
+            return [(record.current, status)]  # nearly always
         if status is not InstanceStatus.UP or record.current is None:
             return [(key, status) for key in record.instances]
         return [*((key, InstanceStatus.DOWN) for key in record.older), (record.current, status)]

@@ -1,7 +1,7 @@
 """What is known of each instance in use: its actual status, whose it is, and a lock that puts its writes in a row."""
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from registry_status.model import Desired, InstanceStatus, Tenant
@@ -75,12 +75,13 @@ class Instances:
         """The instance if any pod claims it."""
         return self._held.get(key)
 
-    def claim(self, key: InstanceKey, pod: Desired, rivals: Iterable[Desired]) -> Held:
+    def claim(self, key: InstanceKey, pod: Desired, rivals: Sequence[Desired]) -> Held:
         """Claim an instance for a pod; `rivals` are its other claimants as they are now. Look at `owner` for the verdict."""
         held = self._held.get(key) or self._add(Held(key))
         held.claimants.add(pod.pod.uid)
-        held.ips.update((pod.pod.namespace, ip) for ip in (pod.evidence.ips if pod.evidence else ()))
-        held.owner = max((pod, *rivals), key=_strength).pod.uid
+        for ip in pod.evidence.ips if pod.evidence else ():
+            held.ips.add((pod.pod.namespace, ip))
+        held.owner = (max((pod, *rivals), key=_strength) if rivals else pod).pod.uid
         return held
 
     def unclaim(self, key: InstanceKey, uid: str) -> set[str]:
