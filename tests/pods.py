@@ -3,6 +3,15 @@
 from datetime import UTC, datetime
 from typing import Any
 
+GATE = "registry-status.io/registered"
+"""The condition of our readiness gate."""
+GATED: dict[str, Any] = {
+    "readinessGates": [{"conditionType": GATE}],
+    "ready": "False",
+    "ready_reason": "ReadinessGatesNotReady",
+    "containers_ready": "True",
+}
+"""What makes `pod` one that waits for that gate alone."""
 START = datetime(2026, 1, 5, 10, 0, 0, tzinfo=UTC).timestamp()
 """When test pods start, epoch seconds."""
 

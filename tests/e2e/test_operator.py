@@ -11,8 +11,8 @@ import pytest
 
 from tests.cluster.processes import wait_for
 from tests.e2e.installation import SYSTEM, Installation, Workload, now
+from tests.pods import GATE
 
-GATE = "registry-status.io/registered"
 GATE_AT_ONCE = 5.0
 """Seconds from the SDK's registration to Ready: a look for it each second, a write, a patch, and the kubelet's next pass."""
 AT_ONCE = 1.0

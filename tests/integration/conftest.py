@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
+from registry_status.registry.devserver import DevServer
 from tests.cluster import levels, tools
 from tests.cluster.control_plane import ControlPlane
+from tests.integration.running import Pods, registry
 
 TEST_TIMEOUT = 120
 
@@ -27,3 +30,19 @@ def control_plane(request: pytest.FixtureRequest) -> Iterator[ControlPlane]:
     tools.build(*tools.CONTROL_PLANE)
     with ControlPlane(audit=True) as control_plane:
         yield control_plane
+
+
+@pytest.fixture
+def pods(control_plane: ControlPlane) -> Iterator[Pods]:
+    """Pods in a namespace of the test's own; none is left."""
+    made = Pods(control_plane.kube, f"test-{uuid4().hex[:8]}")
+    yield made
+    for pod in made.http.get("/pods").json()["items"]:
+        made.delete(pod["metadata"]["name"], grace=0)
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[DevServer, str]]:
+    """A development server, and its URL."""
+    with registry() as (server, url):
+        yield server, url

@@ -22,6 +22,10 @@ from tests.cluster.processes import free_port, wait_for
 from tests.pods import at, condition, running
 
 SERVICE = "svc-1"
+PODS = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}
+EVENTS = {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "get", "patch"]}
+LEASES = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]}
+"""The rules of an operator's role, as `account` takes them."""
 CLI = Path(sys.executable).parent / "registry-status"
 
 

@@ -18,25 +18,14 @@ from tests.cluster.control_plane import ControlPlane
 from tests.cluster.kube import write_kubeconfig
 from tests.cluster.processes import free_port, wait_for
 from tests.integration.cli_runs import TLS, Ran, registry, run
-from tests.integration.running import SERVICE, Pods, account, operator, register
+from tests.integration.running import EVENTS, PODS, SERVICE, Pods, account, operator, register
 from tests.pods import START
 
-PODS = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}
-EVENTS = {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "get", "patch"]}
 LIST_EVENTS = {"apiGroups": [""], "resources": ["events"], "verbs": ["list"]}
-LEASES = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]}
 CA = ["--registry-ca-file", str(TLS / "ca.pem")]
 PASSWORD = "correct-horse-Battery-1"
 
 Server = tuple[DevServer, str]
-
-
-@pytest.fixture
-def pods(control_plane: ControlPlane) -> Iterator[Pods]:
-    made = Pods(control_plane.kube, f"check-{uuid.uuid4().hex[:8]}")
-    yield made
-    for pod in made.http.get("/pods").json()["items"]:
-        made.delete(pod["metadata"]["name"], grace=0)
 
 
 @pytest.fixture

@@ -1,24 +1,12 @@
 """`run --dry-run` against a real kube-apiserver: it says and counts what it would write, and leaves everything as it is."""
 
 import re
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.processes import wait_for
 from tests.integration.cli_runs import registry, run
-from tests.integration.running import Pods, operator, register, wait_status
-
-
-@pytest.fixture
-def pods(control_plane: ControlPlane) -> Iterator[Pods]:
-    made = Pods(control_plane.kube, f"dry-{uuid.uuid4().hex[:8]}")
-    yield made
-    for pod in made.http.get("/pods").json()["items"]:
-        made.delete(pod["metadata"]["name"], grace=0)
+from tests.integration.running import PODS, Pods, account, operator, register, wait_status
 
 
 def test_a_dry_run_says_and_counts_what_it_would_write_and_writes_nothing(
@@ -77,9 +65,6 @@ def test_a_dry_run_beside_an_operator_does_not_disturb_it(control_plane: Control
 
 
 def test_a_dry_run_needs_no_right_but_to_see_pods(control_plane: ControlPlane, pods: Pods, tmp_path: Path) -> None:
-    from tests.integration.running import account
-    from tests.integration.test_cli_check import PODS
-
     who = account(control_plane, pods.namespace, PODS)
     with (
         registry() as (_, url),

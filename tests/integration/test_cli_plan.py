@@ -1,6 +1,5 @@
 """`registry-status plan` and `explain` against a real kube-apiserver and the development server; they write nothing."""
 
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,14 +12,6 @@ from tests.cluster.processes import free_port
 from tests.integration.cli_runs import Ran, registry, run
 from tests.integration.running import SERVICE, Pods, operator, register, wait_status
 from tests.pods import START, running, terminated
-
-
-@pytest.fixture
-def pods(control_plane: ControlPlane) -> Iterator[Pods]:
-    made = Pods(control_plane.kube, f"plan-{uuid.uuid4().hex[:8]}")
-    yield made
-    for pod in made.http.get("/pods").json()["items"]:
-        made.delete(pod["metadata"]["name"], grace=0)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,21 +9,7 @@ import pytest
 
 from registry_status.registry.devserver import Answer, DevServer, Drop, Fault
 from tests.cluster.control_plane import ControlPlane
-from tests.integration.running import CLI, SERVICE, Operator, Pods, operator, register, registry, wait_status, wait_until
-
-
-@pytest.fixture
-def pods(control_plane: ControlPlane) -> Iterator[Pods]:
-    made = Pods(control_plane.kube, f"op-{uuid.uuid4().hex[:8]}")
-    yield made
-    for pod in made.http.get("/pods").json()["items"]:
-        made.delete(pod["metadata"]["name"], grace=0)
-
-
-@pytest.fixture
-def server() -> Iterator[tuple[DevServer, str]]:
-    with registry() as (server, url):
-        yield server, url
+from tests.integration.running import CLI, SERVICE, Operator, Pods, operator, register, wait_status, wait_until
 
 
 @pytest.fixture(params=["true", "false"], ids=["filtered", "plain kopf"])

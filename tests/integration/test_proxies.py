@@ -3,7 +3,6 @@
 import os
 import shutil
 import socket
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,13 +14,9 @@ from tests.cluster import levels
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.kube import write_kubeconfig
 from tests.cluster.processes import Daemon, free_port, wait_for
-from tests.integration.running import Pods, account, operator, register, registry, wait_status
+from tests.integration.running import EVENTS, PODS, Pods, account, operator, register, registry, wait_status
 
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin"
-RIGHTS = (
-    {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]},
-    {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "get", "patch"]},
-)
 AT_ONCE = 1.0
 """Seconds from a change to the registry: nothing may wait for a buffer to be full."""
 NGINX = """
@@ -78,10 +73,15 @@ def _listens(port: int) -> bool:
     ("haproxy", "option http-server-close"),
 ], ids=["nginx that does not buffer", "nginx that speaks HTTP/1.1", "haproxy", "haproxy that closes connections"])  # fmt: skip
 def test_each_change_comes_through_at_once(
-    request: pytest.FixtureRequest, control_plane: ControlPlane, tmp_path: Path, program: str, how: str, filtered: str
+    request: pytest.FixtureRequest,
+    control_plane: ControlPlane,
+    pods: Pods,
+    tmp_path: Path,
+    program: str,
+    how: str,
+    filtered: str,
 ) -> None:
-    pods = Pods(control_plane.kube, f"proxy-{uuid.uuid4().hex[:8]}")
-    who = account(control_plane, pods.namespace, *RIGHTS)
+    who = account(control_plane, pods.namespace, PODS, EVENTS)
     given = yaml.safe_load(who.kubeconfig.read_text())
     upstream = given["clusters"][0]["cluster"]["server"].removeprefix("https://")
     with registry() as (server, url), proxy(request.config, program, how, upstream, tmp_path) as address:
@@ -97,4 +97,3 @@ def test_each_change_comes_through_at_once(
                 assert wait_status(server, instance, status) < AT_ONCE
             faults = [line for line in run.metrics().splitlines() if line.startswith("registry_status_watch_faults_total")]
             assert {line.rpartition(" ")[2] for line in faults} == {"0.0"}
-    pods.delete("cart", grace=0)

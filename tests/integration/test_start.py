@@ -12,11 +12,7 @@ import pytest
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.kube import write_kubeconfig
 from tests.cluster.processes import free_port, wait_for
-from tests.integration.running import account, operator, registry
-
-PODS = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}
-EVENTS = {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "get", "patch"]}
-LEASES = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]}
+from tests.integration.running import EVENTS, LEASES, PODS, account, operator, registry
 
 
 @pytest.fixture(scope="module")

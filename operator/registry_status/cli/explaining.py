@@ -4,7 +4,6 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 from registry_status.cli.judging import Judged, State, circumstances
 from registry_status.config import Settings
@@ -14,6 +13,7 @@ from registry_status.pods.observation import Condition, ContainerState, Observat
 from registry_status.pods.status import desired
 from registry_status.registry.base import Instance
 from registry_status.sync.matching import Circumstances, Grade, Signs, signs
+from registry_status.times import timestamp
 
 RULES: Mapping[Reason, int] = {
     Reason.NOT_MANAGED: 1, Reason.PAUSED: 1, Reason.INVALID: 1, Reason.POD_GONE: 2, Reason.POD_FINISHED: 2,
@@ -113,7 +113,7 @@ def _container(found: ContainerState | None) -> str:
 
 
 def _time(seconds: float | None) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if seconds is not None else "an unknown time"
+    return timestamp(seconds) if seconds is not None else "an unknown time"
 
 
 # --- what the registry says ---------------------------------------------------------------------

@@ -12,13 +12,13 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Protocol
 
 from registry_status.cluster.api import CONFLICT, INVALID, ApiError, ApiServer, Json, mapping
 from registry_status.cluster.read import pod_path, read_pod
 from registry_status.model import PodRef
 from registry_status.report.logs import LogLimiter
+from registry_status.times import timestamp
 
 AT_ONCE = 8
 """Pods that are patched at the same time, so that a start with thousands of them leaves the API server some air."""
@@ -61,11 +61,6 @@ class GateKeeper:
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._opening: dict[str, asyncio.Task[None]] = {}
         self._limiter = LogLimiter(clock)
-
-    @property
-    def busy(self) -> int:
-        """How many pods are not done yet."""
-        return len(self._opening)
 
     def open(self, pod: PodRef) -> None:
         """The registry has said UP of the pod's instance."""
@@ -122,6 +117,6 @@ class GateKeeper:
 
     def _condition(self, pod: PodRef) -> Json:
         """A patch of this pod alone: the API server refuses it where the uid is another's."""
-        now = datetime.fromtimestamp(self._wall_clock(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        now = timestamp(self._wall_clock())
         condition = {"type": self._gate, "status": "True", "reason": REASON, "message": MESSAGE, "lastTransitionTime": now}
         return {"metadata": {"uid": pod.uid}, "status": {"conditions": [condition]}}

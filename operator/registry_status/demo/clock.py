@@ -4,16 +4,10 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TypeAlias
 
 Clock: TypeAlias = Callable[[], float]
 """Epoch seconds."""
-
-
-def timestamp(seconds: float) -> str:
-    """Write a time as Kubernetes does, with its granularity of one second: what is lost is lost for real kubelets, too."""
-    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass(slots=True)

@@ -15,10 +15,11 @@ from pathlib import Path
 from aiohttp import web
 
 from registry_status.demo.admission import Admission, Denial, Failure
-from registry_status.demo.clock import Clock, timestamp
+from registry_status.demo.clock import Clock
 from registry_status.demo.http import ApiServer, SeenRequest
 from registry_status.demo.kinds import EVENTS, NAMESPACES, PODS, KubeObject
 from registry_status.demo.store import DeleteOptions, Store
+from registry_status.times import timestamp
 
 
 def random_uid() -> str:

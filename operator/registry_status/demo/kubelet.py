@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from registry_status.demo.clock import timestamp
 from registry_status.demo.kinds import KubeObject
+from registry_status.times import timestamp
 
 CONTAINER: Final = "main"
 NODE: Final = "node-1"

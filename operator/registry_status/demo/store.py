@@ -13,7 +13,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from registry_status.demo.clock import Clock, timestamp
+from registry_status.demo.clock import Clock
 from registry_status.demo.kinds import (
     NAMESPACES,
     PODS,
@@ -29,6 +29,7 @@ from registry_status.demo.kinds import (
     not_found,
 )
 from registry_status.demo.selectors import Predicate, everything
+from registry_status.times import timestamp
 
 HISTORY_LIMIT: Final = 20_000
 SYSTEM_FIELDS: Final = (

@@ -29,7 +29,7 @@ class Truth(StrEnum):
     UNKNOWN = "Unknown"
 
 
-TRUTHS: Mapping[object, Truth] = {truth.value: truth for truth in Truth}
+TRUTHS: Mapping[str, Truth] = {truth.value: truth for truth in Truth}
 """Each by its word. To call the enumeration takes ten times as long."""
 
 

@@ -15,7 +15,6 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote
@@ -26,6 +25,7 @@ from registry_status.model import Outcome, PodRef
 from registry_status.report.event_policy import DropCause, EventNote, EventPolicy, EventReason
 from registry_status.report.logs import LogLimiter
 from registry_status.report.text import cut, one_line
+from registry_status.times import timestamp
 
 if TYPE_CHECKING:
     from kubernetes.aio.client import ApiClient
@@ -235,7 +235,7 @@ class EventRecorder:
 
 def event_body(note: EventNote, operator: PodRef | None, at: float) -> Json:
     """The core/v1 Event as `kubectl describe` looks for it; `at` is epoch seconds."""
-    happened = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    happened = timestamp(at)
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",

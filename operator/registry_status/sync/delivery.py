@@ -315,8 +315,6 @@ class Delivery:
             return []
         if record.desired.gone and self._records.fellow_claimants(record):
             return []  # the instance may be a successor's by now, and its word is the one that counts
-        if not record.older and record.current is not None:
-            return [(record.current, status)]  # nearly always
         if status is not InstanceStatus.UP or record.current is None:
             return [(key, status) for key in record.instances]
         return [*((key, InstanceStatus.DOWN) for key in record.older), (record.current, status)]

@@ -18,7 +18,7 @@ from registry_status.cluster.access import Access
 from registry_status.cluster.api import ApiServer
 from registry_status.cluster.connection import open_session
 from registry_status.config import Settings
-from tests.pods import condition, pod
+from tests.pods import GATE, GATED, condition, pod
 
 NOW = 1_800_000_000.0
 told = Findings(Area.REGISTRY)
@@ -118,20 +118,11 @@ def test_keys_that_look_like_ours_are_found(annotations: dict[str, str], strange
     assert list(see(pod(annotations), Settings()).strangers) == strangers
 
 
-GATE = "registry-status.io/registered"
-BUT_FOR_ITS_GATE: dict[str, Any] = {
-    "readinessGates": [{"conditionType": GATE}],
-    "ready": "False",
-    "ready_reason": "ReadinessGatesNotReady",
-    "containers_ready": "True",
-}
-
-
 @pytest.mark.parametrize(("switched_on", "state", "errors"), [
-    (False, BUT_FOR_ITS_GATE, [f"ready but for the gate {GATE}, which nobody opens: shop/cart-1"]),
-    (True, BUT_FOR_ITS_GATE, []),
-    (False, BUT_FOR_ITS_GATE | {"containers_ready": "False"}, []),
-    (False, BUT_FOR_ITS_GATE | {"ready": "True", "conditions": [condition(GATE, "True", 6)]}, []),
+    (False, GATED, [f"ready but for the gate {GATE}, which nobody opens: shop/cart-1"]),
+    (True, GATED, []),
+    (False, GATED | {"containers_ready": "False"}, []),
+    (False, GATED | {"ready": "True", "conditions": [condition(GATE, "True", 6)]}, []),
     (False, {}, []),
 ])  # fmt: skip
 def test_pods_whose_gate_nobody_opens_are_an_error(*, switched_on: bool, state: dict[str, Any], errors: list[str]) -> None:

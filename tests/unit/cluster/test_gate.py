@@ -14,10 +14,9 @@ from registry_status.cluster.access import Access, Fixed
 from registry_status.cluster.api import ApiError, ApiServer, Json
 from registry_status.cluster.gate import AT_ONCE, BACKOFF_MOST, GateKeeper
 from registry_status.model import PodRef
-from tests.pods import START
+from tests.pods import GATE, START
 from tests.world import on_virtual_time
 
-GATE = "registry-status.io/registered"
 CART = PodRef("uid-1", "shop", "cart-1")
 PATH = "/api/v1/namespaces/shop/pods/cart-1"
 GONE = ApiError(404, "NotFound", "404: pods 'cart-1' not found")

@@ -6,17 +6,10 @@ import pytest
 
 from registry_status.model import InstanceStatus, OutcomeKind
 from registry_status.registry.base import TransientError
-from tests.pods import condition
+from tests.pods import GATE, GATED, condition
 from tests.world import World, on_virtual_time
 
-GATE = "registry-status.io/registered"
 THEIRS = "example.org/gate"
-GATED: dict[str, Any] = {
-    "readinessGates": [{"conditionType": GATE}],
-    "ready": "False",
-    "ready_reason": "ReadinessGatesNotReady",
-    "containers_ready": "True",
-}
 OPEN: dict[str, Any] = {"readinessGates": [{"conditionType": GATE}], "conditions": [condition(GATE, "True", 6)]}
 
 
