@@ -39,10 +39,14 @@ class RegistryView:
             for found in self._get(f"/v4/default/registry/microservices/{one}/instances").get("instances", [])
         ]
 
+    def newest(self, service: str) -> dict[str, dict[str, Any]]:
+        """Each pod's newest instance."""
+        found = sorted(self.instances(service), key=lambda one: int(one["timestamp"]))
+        return {one["properties"]["podName"]: one for one in found}
+
     def statuses(self, service: str) -> dict[str, str]:
         """Statuses by pod; of several instances of one pod the newest counts."""
-        found = sorted(self.instances(service), key=lambda one: int(one["timestamp"]))
-        return {one["properties"]["podName"]: one["status"] for one in found}
+        return {pod: one["status"] for pod, one in self.newest(service).items()}
 
     def redundant_writes(self) -> list[dict[str, Any]]:
         """Status writes of what was there already."""
@@ -220,11 +224,16 @@ class Workload:
     def tell(self, pod: str, path: str) -> None:
         """Tell a pod's program to do something."""
         with self.cluster.pod(self.namespace, pod) as http:
-            try:
-                http.post(f"/control/{path}").raise_for_status()
-            except httpx.HTTPError:
-                if not path.startswith("crash"):
-                    raise
+            http.post(f"/control/{path}").raise_for_status()
+
+    def crash(self, pod: str, code: int) -> str:
+        """Have a pod's program end with this code at once; returns the id of the instance that it leaves behind.
+
+        The program that follows may register within a fraction of a second: from then on the pod's newest instance is another.
+        """
+        left: str = self.installation.registry.newest(self.namespace)[pod]["instanceId"]
+        self.tell(pod, f"crash?code={code}")
+        return left
 
     def names(self) -> set[str]:
         """The pods there are."""
@@ -252,6 +261,15 @@ class Workload:
     def wait_status(self, pod: str, status: str, timeout: float = 15) -> float:
         """Wait until the registry says so; returns the seconds it took."""
         return self._wait(lambda: self.status(pod) == status, timeout, f"{pod} {status} in the registry")
+
+    def wait_instance(self, instance_id: str, status: str, timeout: float) -> None:
+        """Wait until the registry says so of this instance, whether it is the pod's newest or not."""
+
+        def says_so() -> bool:
+            found = self.installation.registry.instances(self.namespace)
+            return any(one["instanceId"] == instance_id and one["status"] == status for one in found)
+
+        self._wait(says_so, timeout, f"instance {instance_id} {status} in the registry")
 
     def wait_ready(self, pod: str, value: str = "True", timeout: float = 30) -> float:
         """Wait until Kubernetes says so."""
