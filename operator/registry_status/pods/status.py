@@ -36,12 +36,12 @@ class Judge:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._gate = settings.gate
+        self._prefix, self._gate = settings.prefix, settings.gate
         self._remembered = lru_cache(REMEMBERED)(partial(read, settings=settings))
 
     def desired(self, pod: RawPod, *, deleted: bool = False) -> Desired:
         """What the registry should say of this pod; `deleted` for the last state of a pod that is gone from the API server."""
-        prefix = self._settings.prefix
+        prefix = self._prefix
         seen = observe(pod, prefix)
         asked = self._asked(seen.subject)
         match asked:

@@ -34,7 +34,7 @@ from registry_status.registry.base import (
     TransientError,
     seconds_left,
 )
-from registry_status.registry.transport import MESSAGE, AiohttpTransport, BodyTooLarge, FenceClosed, TlsFailed, put_together
+from registry_status.registry.transport import AiohttpTransport, BodyTooLarge, FenceClosed, Form, TlsFailed
 
 WITHOUT_BODY = (
     ("accept", "application/json, text/plain"),
@@ -44,10 +44,8 @@ WITHOUT_BODY = (
 WITH_BODY = (*WITHOUT_BODY, ("content-type", "application/json"))
 LONGEST_TARGET = 64 * 1024
 """Bytes; servers take less."""
-REMEMBERED = 4096
-"""So many writes are not put together again when they are sent again: a pod has few statuses, and comes back to them."""
-REMEMBERED_HEADERS = 64
-"""So many sets of headers are shared among them: one for each domain and credential."""
+FORMS = 64
+"""So many sets of headers are kept: one for each address, domain and credential."""
 Pairs = tuple[tuple[str, str], ...]
 LOGIN = "/v4/token"
 HEALTH = "/v4/default/registry/health"
@@ -67,9 +65,9 @@ class Operation(StrEnum):
     PROBE = "probe"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class _Request:
-    """What is sent, whichever address it goes to. Two are the same if they are one: it is a key on the way of every write."""
+    """What is sent, whichever address it goes to."""
 
     operation: Operation
     method: str
@@ -124,8 +122,7 @@ class ServiceComb(AbstractAsyncContextManager["ServiceComb"]):
         self._addresses = AddressPool(addresses, self._probe, observer, clock)
         self._transport = transport or AiohttpTransport(tls, fence=fence)
         self._auth: Auth = auth(self) if auth is not None else NoAuth()
-        self._headers = lru_cache(REMEMBERED_HEADERS)(_headers)
-        self._put_together_once = lru_cache(REMEMBERED)(self._put_together)
+        self._form = lru_cache(FORMS)(self._make_form)
 
     async def __aenter__(self) -> Self:
         await self._transport.__aenter__()
@@ -250,10 +247,10 @@ class ServiceComb(AbstractAsyncContextManager["ServiceComb"]):
                 self._observer.request_finished(request.operation, code, self._clock() - began)
 
     async def _send(self, url: str, request: _Request, headers: Mapping[str, str]) -> Answer:
-        comes_again = request.operation is Operation.WRITE_STATUS
-        prepare = self._put_together_once if comes_again else self._put_together
+        usual = WITH_BODY if request.body else WITHOUT_BODY
         try:
-            answer = await self._transport.handle_async_request(prepare(url, request, tuple(headers.items())))
+            form = self._form(url, request.method, request.domain, (*usual, *headers.items()))
+            answer = await self._transport.handle_async_request(form.fill(request.target, request.body))
             # Not httpx's `aread`: for the few bytes of an answer its decoders take longer than all else here.
             content = b"".join([piece async for piece in cast("httpx.AsyncByteStream", answer.stream)])
         except FenceClosed:
@@ -274,47 +271,40 @@ class ServiceComb(AbstractAsyncContextManager["ServiceComb"]):
         """Without what is secret, and otherwise as the server sent it, whatever bytes these are."""
         return self._auth.hide(sent.decode(errors="surrogateescape")).encode(errors="surrogateescape")
 
-    def _put_together(self, url: str, request: _Request, shown: Pairs) -> httpx.Request:
-        """A request to one address, as it is sent; `shown` are the headers that show who we are."""
-        sent = httpx.Request(
-            request.method,
+    def _make_form(self, url: str, method: str, domain: str, headers: Pairs) -> Form:
+        """What requests to one address have in common."""
+        like = httpx.Request(
+            method,
             self._urls[url],
-            headers=self._headers(WITH_BODY if request.body else WITHOUT_BODY, request.domain, shown),
-            stream=httpx.ByteStream(request.body),  # not `content`: it adds headers that the transport adds anyway
-            extensions={"timeout": self._timeouts, "target": request.target},
+            headers=(*headers, ("x-domain-name", domain)),
+            stream=httpx.ByteStream(b""),  # not `content`: it adds headers that the transport adds anyway
+            extensions={"timeout": self._timeouts},
         )
-        sent.url = self._urls[url]  # not a copy: the transport sees at once that it leads to where the last one went
-        sent.extensions[MESSAGE] = put_together(sent, request.body)
-        return sent
+        like.url = self._urls[url]  # not a copy: the transport sees at once that it leads to where the last one went
+        return Form(like)
 
     def _left(self) -> float:
         """Seconds for which this replica may write."""
         return seconds_left(self._fence)
 
 
-def _headers(usual: Pairs, domain: str, shown: Pairs) -> httpx.Headers:
-    return httpx.Headers((*usual, ("x-domain-name", domain), *shown))
-
-
-def _request(
-    operation: Operation, method: str, path: str, domain: str, query: Mapping[str, str] | None = None, body: bytes = b""
-) -> _Request:
-    """A request with all in it quoted. Raises `PermanentError` for what no server would read."""
-    target = f"{path}?{urlencode({**(query or {}), 'noCache': '1'})}".encode("ascii")
+def _request(operation: Operation, method: str, path: str, domain: str, query: str = "", body: bytes = b"") -> _Request:
+    """A request; path and query are quoted. Raises `PermanentError` for what no server would read."""
+    target = f"{path}?{query}noCache=1".encode("ascii")
     if len(target) > LONGEST_TARGET:
         raise PermanentError("bad-path", f"a path of more than {LONGEST_TARGET} bytes")
     return _Request(operation, method, path, target, domain, body)
 
 
 def _read(operation: Operation, tenant: Tenant, path: str, query: Mapping[str, str] | None = None) -> _Request:
-    return _request(operation, "GET", f"/v4/{_segment(tenant.project)}/registry/{path}", tenant.domain, query)
+    path = f"/v4/{_segment(tenant.project)}/registry/{path}"
+    return _request(operation, "GET", path, tenant.domain, f"{urlencode(query)}&" if query else "")
 
 
-@lru_cache(REMEMBERED)
 def _write(tenant: Tenant, service_id: str, instance_id: str, status: InstanceStatus) -> _Request:
     instance = f"microservices/{_segment(service_id)}/instances/{_segment(instance_id)}"
     path = f"/v4/{_segment(tenant.project)}/registry/{instance}/status"
-    return _request(Operation.WRITE_STATUS, "PUT", path, tenant.domain, {"value": status.value})
+    return _request(Operation.WRITE_STATUS, "PUT", path, tenant.domain, f"value={status}&")
 
 
 def _fenced_off(url: str, *, maybe_applied: bool = False) -> FencedError:
@@ -323,6 +313,8 @@ def _fenced_off(url: str, *, maybe_applied: bool = False) -> FencedError:
 
 def _segment(text: str) -> str:
     """One path segment: nothing in it can end the segment or climb out of it."""
+    if text.isascii() and text.isalnum():  # nearly all: there is nothing to quote
+        return text
     try:
         if text in ("", ".", ".."):
             raise PermanentError("bad-path", f"{text!r} cannot be an id")

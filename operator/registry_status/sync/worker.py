@@ -54,7 +54,7 @@ class KeyedWorkers:
         if slot.timer is not None:
             slot.timer.cancel()
             slot.timer = None
-        slot.task = asyncio.create_task(self._run(key, slot), name=f"deliver {key}")
+        slot.task = asyncio.get_running_loop().create_task(self._run(key, slot))
         slot.task.add_done_callback(lambda task: self._ended(key, slot, task))
 
     def hold(self) -> None:

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, supp
 import httpx
 import pytest
 
-from registry_status.registry.transport import MESSAGE, AiohttpTransport, BodyTooLarge
+from registry_status.registry.transport import AiohttpTransport, BodyTooLarge, Form
 
 Speak = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -191,14 +191,31 @@ async def test_closing_closes_every_connection() -> None:
         assert over == 3
 
 
-async def test_what_was_put_together_before_is_sent_as_it_is() -> None:
+@pytest.mark.parametrize("body", [b"", b"body"])
+@pytest.mark.parametrize("method", ["GET", "PUT", "POST"])
+async def test_what_is_made_by_a_form_is_sent_as_what_httpx_makes(method: str, body: bytes) -> None:
     speak, requests = answering(OK)
-    message = b"PUT /as-it-is HTTP/1.1\r\nHost: here\r\n\r\n"
+    target, headers = b"/v4/a%2Fb?value=UP", {"x-domain-name": "d"}
     async with serving(speak) as url:
-        transport = AiohttpTransport()
-        await transport.handle_async_request(httpx.Request("PUT", url, extensions={MESSAGE: message}))
-        await transport.aclose()
-    assert requests == [message]
+        like = httpx.Request(method, url, headers=headers, stream=httpx.ByteStream(b""))
+        own = httpx.Request(method, url, headers=headers, stream=httpx.ByteStream(body), extensions={"target": target})
+        filled = Form(like).fill(target, body)
+        for request in (filled, own):
+            transport = AiohttpTransport()
+            await transport.handle_async_request(request)
+            await transport.aclose()
+    assert requests[0] == requests[1]
+    assert requests[0] + body == filled.message
+    assert filled.message.startswith(method.encode() + b" " + target + b" HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize("text", ["a\rb", "a\nb", "a\0b"])
+def test_a_form_refuses_what_would_end_its_line(text: str) -> None:
+    url = "http://here"
+    with pytest.raises(httpx.LocalProtocolError):
+        Form(httpx.Request("PUT", url, headers={"x-domain-name": text}))
+    with pytest.raises(httpx.LocalProtocolError):
+        Form(httpx.Request("PUT", url)).fill(text.encode())
 
 
 async def test_a_body_is_sent_with_its_length() -> None:
