@@ -3,42 +3,94 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, Protocol, Self, TypeVar
 
 from registry_status.registry.base import RegistryError, RequestObserver, TransientError, UnavailableError
-from registry_status.registry.circuit import Circuit
+from registry_status.registry.circuit import TRIP, Circuit
 
-Probe = Callable[[str, str], Awaitable[None]]
-"""Asks an address (first argument) for the path that failed last (second); raises `TransientError` if it fails again."""
+
+class Asked(Protocol):
+    """What an address was asked for."""
+
+    @property
+    def key(self) -> str:
+        """What it is about: failures of one thing may count once."""
+        ...
+
+    @property
+    def probe(self) -> Self:
+        """What tells whether an address works that did not answer this: no write, and no login."""
+        ...
+
+    @property
+    def neighbour(self) -> Self:
+        """Another thing to ask for that tells the same."""
+        ...
+
+    @property
+    def is_looked_up(self) -> bool:
+        """Whether an answer tells that the address knows something, and not only that it is there."""
+        ...
+
+
+Request = TypeVar("Request", bound=Asked)
 
 logger = logging.getLogger(__name__)
 
 
-class Address:
+class Address(Generic[Request]):
     """One address, with its circuit."""
 
-    def __init__(self, url: str, pool: "AddressPool") -> None:
+    def __init__(self, url: str, pool: "AddressPool[Request]") -> None:
         self.url = url
         self.circuit = Circuit()
-        self.asked = ""
-        """The path that failed last: what the probe asks for."""
         self._pool = pool
+        self._worked: Request | None = None
+        self._failed: dict[str, Request] = {}
+        """The last few probes of what has failed since something worked, the latest at the end."""
+        self._turn = 0
 
-    def succeeded(self) -> None:
-        """It answered, be it with a refusal."""
+    def succeeded(self, request: Request) -> None:
+        """It answered this, be it with a refusal."""
+        if request.is_looked_up:
+            self._worked = request
+        self._failed.clear()
         if self.circuit.succeeded():
             self._pool.closed(self)
 
-    def failed(self, path: str, error: TransientError, now: float) -> None:
+    def failed(self, request: Request, error: TransientError, now: float) -> None:
         """It did not, or not with what a registry answers."""
-        self.asked = path
-        if self.circuit.failed(path, error, now):
+        probe = request.probe
+        self._failed.pop(probe.key, None)
+        self._failed[probe.key] = probe
+        if len(self._failed) > TRIP:
+            del self._failed[next(iter(self._failed))]
+        if self.circuit.failed(probe.key, error, now):
+            self._turn = 0
             self._pool.opened(self)
 
+    def next_probe(self) -> Request:
+        """What to ask for now, while it is open.
 
-class AddressPool:
+        What failed last, what worked last and what failed before take turns: it may be one thing alone that never works.
+        """
+        last, *earlier = reversed(self._failed.values())
+        choices = [last, self._worked.probe if self._worked is not None else last.neighbour, *earlier]
+        self._turn += 1
+        return choices[(self._turn - 1) % len(choices)]
+
+
+class AddressPool(Generic[Request]):
     """Sticks to an address while it works, goes on to the next when it fails, and probes those whose circuit is open."""
 
-    def __init__(self, urls: Sequence[str], probe: Probe, observer: RequestObserver | None, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        urls: Sequence[str],
+        probe: Callable[[str, Request], Awaitable[None]],
+        observer: RequestObserver | None,
+        clock: Callable[[], float],
+    ) -> None:
+        """`probe` asks an address for something; it raises `TransientError` if that fails."""
         self._addresses = [Address(url, self) for url in urls]
         self._preferred = 0
         self._probe = probe
@@ -52,7 +104,7 @@ class AddressPool:
         """Call `wake` each time that a circuit closes."""
         self._wakes.append(wake)
 
-    def pick(self) -> Address:
+    def pick(self) -> Address[Request]:
         """The address to ask now. Raises `UnavailableError` while there is none."""
         count = len(self._addresses)
         for step in range(count):
@@ -65,13 +117,13 @@ class AddressPool:
         where = ", ".join(address.url for address in self._addresses)
         raise UnavailableError("unavailable", f"the registry at {where} does not work, last: {why}")
 
-    def failed(self, address: Address, path: str, error: TransientError) -> None:
+    def failed(self, address: Address[Request], request: Request, error: TransientError) -> None:
         """A request failed: the next one goes to the next address."""
-        address.failed(path, error, self._clock())
+        address.failed(request, error, self._clock())
         if self._addresses[self._preferred] is address:
             self._preferred = (self._preferred + 1) % len(self._addresses)
 
-    def opened(self, address: Address) -> None:
+    def opened(self, address: Address[Request]) -> None:
         """An address is not asked any more, but probed."""
         error = address.circuit.last_error
         logger.warning("registry %s does not work (%s); it is probed until it does", address.url, error)
@@ -81,7 +133,7 @@ class AddressPool:
             return  # it works no more before that task has seen that it did: it goes on
         self._probing[address.url] = asyncio.create_task(self._probe_until_closed(address), name=f"probe {address.url}")
 
-    def closed(self, address: Address) -> None:
+    def closed(self, address: Address[Request]) -> None:
         """An address works again."""
         logger.info("registry %s works again", address.url)
         self._tell(address)
@@ -95,7 +147,7 @@ class AddressPool:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _probe_until_closed(self, address: Address) -> None:
+    async def _probe_until_closed(self, address: Address[Request]) -> None:
         while address.circuit.open:
             now = self._clock()
             wait = address.circuit.probe_in(now)
@@ -103,22 +155,22 @@ class AddressPool:
                 await asyncio.sleep(wait)
                 continue
             address.circuit.probe_started(now)
-            task = asyncio.create_task(self._probe_once(address))
+            task = asyncio.create_task(self._probe_once(address, address.next_probe()))
             self._probes.add(task)
             task.add_done_callback(self._probes.discard)
 
-    async def _probe_once(self, address: Address) -> None:
+    async def _probe_once(self, address: Address[Request], probe: Request) -> None:
         try:
-            await self._probe(address.url, address.asked)
+            await self._probe(address.url, probe)
         except TransientError as error:
             address.circuit.last_error = error
         except RegistryError:
-            address.succeeded()
+            address.succeeded(probe)
         else:
-            address.succeeded()
+            address.succeeded(probe)
         finally:
             address.circuit.probe_ended()
 
-    def _tell(self, address: Address) -> None:
+    def _tell(self, address: Address[Request]) -> None:
         if self._observer is not None:
             self._observer.circuit_changed(address.url, is_open=address.circuit.open)

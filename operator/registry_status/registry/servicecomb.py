@@ -78,12 +78,36 @@ class _Request:
     body: bytes = field(default=b"", repr=False)
 
     @property
-    def probed(self) -> str:
-        """What tells whether an address works that did not answer this: no write, and no login."""
+    def key(self) -> str:
+        """What is asked for, and in which project."""
+        return self.target.decode("ascii")
+
+    @property
+    def probe(self) -> "_Request":
+        """The list around what is written, and of a login only whether anybody answers."""
         if self.path == LOGIN:
-            return HEALTH
+            return _request(Operation.PROBE, "GET", HEALTH, "default")
         listing = self.path.rpartition("/instances/")[0]
-        return f"{listing}/instances" if listing else self.path
+        if listing:
+            return _request(Operation.PROBE, "GET", f"{listing}/instances", self.domain)
+        return replace(self, operation=Operation.PROBE)
+
+    @property
+    def neighbour(self) -> "_Request":
+        """The services of the same project."""
+        if not self.is_looked_up:
+            return self.probe
+        return _request(Operation.PROBE, "GET", f"/v4/{self.project}/registry/microservices", self.domain)
+
+    @property
+    def is_looked_up(self) -> bool:
+        """All but the login, and the question whether anybody answers."""
+        return self.path not in (LOGIN, HEALTH)
+
+    @property
+    def project(self) -> str:
+        """The project as it stands in the path."""
+        return self.path.split("/")[2]
 
     @property
     def writes(self) -> bool:
@@ -214,20 +238,19 @@ class ServiceComb(AbstractAsyncContextManager["ServiceComb"]):
         except FencedError:
             raise
         except TransientError as error:
-            self._addresses.failed(address, request.probed, error)
+            self._addresses.failed(address, request, error)
             raise
         except RegistryError:
-            address.succeeded()
+            address.succeeded(request)
             raise
-        address.succeeded()
+        address.succeeded(request)
         return answer
 
-    async def _probe(self, url: str, path: str) -> None:
-        """Read what failed last, or the list around it; the answer matters only for whether there is one."""
+    async def _probe(self, url: str, request: _Request) -> None:
+        """Find out whether an address answers; what it answers does not matter."""
         if self._left() <= 0:
             raise TransientError("fenced", "not probed, as this replica does not lead", address=url)
-        headers = self._auth.known_headers(unquote(path.split("/")[2]))
-        await self._measured(url, _request(Operation.PROBE, "GET", path, "default"), headers, answers.check_read)
+        await self._measured(url, request, self._auth.known_headers(unquote(request.project)), answers.check_read)
 
     async def _measured(
         self, url: str, request: _Request, headers: Mapping[str, str], read: Callable[[Answer, str], Found]

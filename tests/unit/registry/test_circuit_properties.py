@@ -15,7 +15,24 @@ from tests.virtual_time import run_virtual
 URLS = ("http://a", "http://b")
 LONGEST = 9.0
 """Seconds until an answer of one that hangs: more than there may be probes."""
+SICK = "/0"
 CODES = ("connect", "timeout", "http-503", "http-500", "http-429")
+
+
+@dataclass(frozen=True)
+class Question:
+    """Something to ask for."""
+
+    key: str
+    is_looked_up: bool = True
+
+    @property
+    def probe(self) -> "Question":
+        return self
+
+    @property
+    def neighbour(self) -> "Question":
+        return Question("/neighbour")
 
 
 @dataclass(frozen=True)
@@ -26,6 +43,8 @@ class Spell:
     code: str = ""
     takes: float = 0.0
     requests: int = 0
+    alone: bool = False
+    """Only the first of these things fails, as it ever will."""
 
 
 @dataclass
@@ -39,13 +58,13 @@ class Traffic:
     wrongs: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.pool = AddressPool(URLS, self._probe, None, asyncio.get_running_loop().time)
+        self.pool = AddressPool[Question](URLS, self._probe, None, asyncio.get_running_loop().time)
         self.pool.on_available(self._works_again)
 
     def _works_again(self) -> None:
         self.closed += 1
 
-    async def _probe(self, url: str, path: str) -> None:
+    async def _probe(self, url: str, asked: Question) -> None:
         now = asyncio.get_running_loop().time()
         if now - self.probed_at[url] < PROBE_EVERY - 1e-6:
             self.wrongs.append(f"{url} was probed again after {now - self.probed_at[url]:g} s")
@@ -53,39 +72,39 @@ class Traffic:
         self.probes[url] += 1
         if self.probes[url] > PROBES_AT_ONCE:
             self.wrongs.append(f"{self.probes[url]} probes of {url} at once")
-        if not path:
-            self.wrongs.append(f"{url} is probed for nothing that failed")
         try:
-            await self._answer()
+            await self._answer(asked)
         finally:
             self.probes[url] -= 1
 
-    async def _answer(self) -> None:
+    async def _answer(self, asked: Question) -> None:
+        if self.spell.alone and asked.key != SICK:
+            return
         await asyncio.sleep(self.spell.takes)
         if self.spell.code == "refused":
             raise PermanentError("403001", "not for you, but it answers")
         if self.spell.code:
             raise TransientError(self.spell.code, "it fails")
 
-    async def request(self, path: str) -> None:
+    async def request(self, asked: Question) -> None:
         try:
             address = self.pool.pick()
         except UnavailableError:
             return
         try:
-            await self._answer()
+            await self._answer(asked)
         except TransientError as error:
-            self.pool.failed(address, path, error)
+            self.pool.failed(address, asked, error)
         except PermanentError:
-            address.succeeded()
+            address.succeeded(asked)
         else:
-            address.succeeded()
+            address.succeeded(asked)
 
     async def live_through(self, spell: Spell) -> None:
         self.spell = spell
         async with asyncio.TaskGroup() as group:
             for number in range(spell.requests):
-                group.create_task(self.request(f"/{number}"))
+                group.create_task(self.request(Question(f"/{number}")))
         await asyncio.sleep(spell.lasts)
 
     def available(self) -> bool:
@@ -102,6 +121,7 @@ spells = st.builds(
     code=st.sampled_from(("", "refused", *CODES)),
     takes=st.sampled_from((0.0, 0.01, 0.7, LONGEST)),
     requests=st.sampled_from((0, 1, TRIP, 4 * TRIP)),
+    alone=st.booleans(),
 )
 
 
@@ -112,8 +132,8 @@ def test_probes_are_few_and_an_address_that_works_again_is_asked_again(told: lis
         traffic = Traffic()
         for spell in told:
             await traffic.live_through(spell)
-        traffic.spell = Spell(0.0)
-        await asyncio.sleep(LONGEST + 2 * PROBE_EVERY)  # what hangs has ended, and one more probe has got its answer
+        traffic.spell = Spell(0.0, "http-500", alone=True)
+        await asyncio.sleep(LONGEST + 3 * PROBE_EVERY)  # what hangs has ended, and two more probes have got their answers
         if not traffic.available():
             traffic.wrongs.append("it works, but is not asked")
         await traffic.pool.aclose()

@@ -595,6 +595,91 @@ def test_a_probe_that_finds_no_registry_leaves_the_circuit_open(
     assert seen.circuits == [("http://one", True)]
 
 
+def is_slow(request: httpx.Request) -> httpx.Response:
+    raise httpx.ReadTimeout("no answer in time", request=request)
+
+
+def errs(request: httpx.Request) -> httpx.Response:
+    return httpx.Response(500, json={"errorCode": "500011", "errorMessage": "unavailable"}, request=request)
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["something worked before", "nothing worked before"])
+@pytest.mark.parametrize("answer", [is_slow, is_busy], ids=["slow", "busy"])
+def test_one_thing_that_never_works_stops_the_rest_for_seconds_at_most(
+    seen: Seen, answer: Callable[[httpx.Request], httpx.Response], *, known: bool
+) -> None:
+    def all_but_one(request: httpx.Request) -> httpx.Response:
+        return answer(request) if b"/sick/" in request.extensions["target"] else works(request)
+
+    async def story() -> None:
+        async with over(Transport({"one": all_but_one}), seen) as client:
+            if known:
+                await client.list_instances(TENANT, "well")
+            for _ in range(5):
+                with pytest.raises(TransientError):
+                    await client.list_instances(TENANT, "sick")
+            await asyncio.sleep(3)
+            await client.list_instances(TENANT, "well")
+
+    run_virtual(story())
+    assert seen.circuits == [("http://one", True), ("http://one", False)]
+
+
+def test_after_an_outage_what_never_worked_holds_up_nothing(seen: Seen) -> None:
+    def all_but_one(request: httpx.Request) -> httpx.Response:
+        return errs(request) if b"/sick/" in request.extensions["target"] else works(request)
+
+    hosts = {"one": is_busy}
+
+    async def story() -> None:
+        async with over(Transport(hosts), seen) as client:
+            await fail(client, 4)
+            with pytest.raises(TransientError):
+                await client.list_instances(TENANT, "sick")
+            hosts["one"] = all_but_one
+            await asyncio.sleep(3)
+            await client.list_instances(TENANT, "well")
+
+    run_virtual(story())
+    assert seen.circuits == [("http://one", True), ("http://one", False)]
+
+
+def test_a_probe_asks_all_that_was_asked(seen: Seen) -> None:
+    """Half a question is refused for its form, by a registry that could not answer a whole one."""
+    tenant, asked = Tenant(domain="acme", project="shop"), []
+
+    def remember(request: httpx.Request) -> httpx.Response:
+        asked.append((request.extensions["target"], request.headers["x-domain-name"]))
+        return errs(request)
+
+    async def story() -> None:
+        async with over(Transport({"one": remember}), seen) as client:
+            for number in range(5):
+                with pytest.raises(TransientError):
+                    await client.find_service(tenant, ServiceName(f"svc-{number}"), "1.0.0")
+            await asyncio.sleep(1.5)
+
+    run_virtual(story())
+    assert seen.circuits == [("http://one", True)], "five services are five things, and none of them worked"
+    assert asked[-1] == asked[-2]
+
+
+def test_a_login_that_works_does_not_tell_that_the_rest_does(seen: Seen) -> None:
+    def only_login(request: httpx.Request) -> httpx.Response:
+        if request.extensions["target"].startswith((b"/v4/token", b"/v4/default/registry/health")):
+            return httpx.Response(200, json={"token": "t"}, request=request)
+        return errs(request)
+
+    async def story() -> None:
+        async with over(Transport({"one": only_login}), seen) as client:
+            await client.log_in("user", "password")
+            await fail(client, 5)
+            await asyncio.sleep(30)
+
+    run_virtual(story())
+    assert seen.circuits == [("http://one", True)]
+
+
 @given(text=st.text(min_size=1, max_size=80))
 def test_whatever_an_id_is_the_request_goes_to_its_own_path_or_nowhere(text: str) -> None:
     paths: list[str] = []
