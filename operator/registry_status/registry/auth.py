@@ -108,6 +108,7 @@ class AccessKeyAuth:
         self._project = project
         self._clock = clock
         self._look()
+        self._signed = self._pair()
         self._digest = self._sign()
         self._used: tuple[str, ...] = ()
         """Key and digest before, which may still be in somebody's error text."""
@@ -128,7 +129,7 @@ class AccessKeyAuth:
         """The same: nothing has to be asked for."""
         self._refresh()
         return {
-            "x-service-ak": self._access_key.text,
+            "x-service-ak": self._signed[0],
             "x-service-shaaksk": self._digest,
             "x-service-project": quote(self._project or project, safe=""),
         }
@@ -140,7 +141,7 @@ class AccessKeyAuth:
 
     def hide(self, text: str) -> str:
         """Take out key and digest; the secret key itself is never sent."""
-        return hidden(text, (self._access_key.text, self._digest, *self._used))
+        return hidden(text, (self._signed[0], self._digest, *self._used))
 
     def on_available(self, wake: Callable[[], None]) -> None:
         """There is no login to wait for."""
@@ -149,23 +150,28 @@ class AccessKeyAuth:
         """Nothing runs."""
 
     def _refresh(self) -> None:
-        before = self._access_key.text, self._digest
         try:
-            changed = self._look()
+            self._look()
         except SettingsError as error:
             logger.warning("the access key has changed and cannot be used, so the one before stays: %s", error)
             return
-        if changed:
-            self._used, self._digest = before, self._sign()
+        if self._pair() != self._signed and self._access_key.is_current and self._secret_key.is_current:
+            self._used = self._signed[0], self._digest
+            self._signed = self._pair()
+            self._digest = self._sign()
             logger.info("the access key has changed")
 
-    def _look(self) -> bool:
-        """Look at both files, also where the first is new already."""
-        changes = [file.look(self._clock()) for file in (self._access_key, self._secret_key)]
-        return any(changes)
+    def _look(self) -> None:
+        for file in (self._access_key, self._secret_key):
+            file.look(self._clock())
+
+    def _pair(self) -> tuple[str, str]:
+        """Both keys, as of the last look; one of them may be newer than the other."""
+        return self._access_key.text, self._secret_key.text
 
     def _sign(self) -> str:
-        return hmac.new(self._secret_key.text.encode(), self._access_key.text.encode(), hashlib.sha256).hexdigest()
+        access_key, secret_key = self._signed
+        return hmac.new(secret_key.encode(), access_key.encode(), hashlib.sha256).hexdigest()
 
 
 def hidden(text: str, secrets: Iterable[str]) -> str:

@@ -19,6 +19,8 @@ class SecretFile:
         self._form = form
         self._watched = Watched(path)
         self._text = ""
+        self.is_current = False
+        """Whether `text` is what the file held at the last look; if not, the file held no secret then."""
 
     def __repr__(self) -> str:
         return f"SecretFile({str(self.path)!r})"
@@ -35,7 +37,9 @@ class SecretFile:
         """
         if not self._watched.changed(now):
             return False
+        self.is_current = False
         before, self._text = self._text, self._read()
+        self.is_current = True
         return self._text != before
 
     def _read(self) -> str:

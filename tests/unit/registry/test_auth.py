@@ -606,6 +606,26 @@ async def test_an_access_key_that_is_gone_or_no_key_leaves_the_one_before(tmp_pa
         assert await auth.headers("p") == before
 
 
+@pytest.mark.parametrize("late", [0, 1], ids=["access key", "secret key"])
+@pytest.mark.parametrize("second", ["sk1", "sk2"], ids=["the same secret key", "another secret key"])
+async def test_a_rotation_of_one_key_file_after_the_other_never_shows_a_key_with_the_digest_of_another(
+    tmp_path: Path, late: int, second: str
+) -> None:
+    clock = Clock()
+    files = keys(tmp_path, "AK1", "sk1")
+    auth = AccessKeyAuth(*files, "", clock=clock)
+    before = await auth.headers("p")
+    keys(tmp_path, "AK2", second)
+    replace(files[late], "")
+    for _ in range(3):
+        clock.now += LOOK_EVERY
+        assert await auth.headers("p") == before
+    keys(tmp_path, "AK2", second)
+    clock.now += LOOK_EVERY
+    shown = await auth.headers("p")
+    assert (shown["x-service-ak"], shown["x-service-shaaksk"]) == ("AK2", digest("AK2", second))
+
+
 async def test_without_credentials_nothing_is_shown() -> None:
     auth = NoAuth()
     assert await auth.headers("p") == auth.known_headers("p") == {}
