@@ -4,6 +4,8 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
 import httpx
 
@@ -178,9 +180,21 @@ def _transient(code: str, text: str, answer: Answer, address: str) -> TransientE
 
 
 def _retry_after(answer: Answer) -> float | None:
-    """Seconds; the form with a date is rare and not worth a clock."""
+    """Seconds. Where it is a date, it is compared with the server's own."""
     text = answer.headers.get("retry-after", "").strip()
-    return min(float(text), MAX_RETRY_AFTER) if text.isascii() and text.isdigit() else None
+    if text.isascii() and text.isdigit():
+        return min(float(text), MAX_RETRY_AFTER)
+    until, now = _date(text), _date(answer.headers.get("date", ""))
+    if until is None or now is None:
+        return None
+    return min(max((until - now).total_seconds(), 0.0), MAX_RETRY_AFTER)
+
+
+def _date(text: str) -> datetime | None:
+    try:
+        return parsedate_to_datetime(text).replace(tzinfo=UTC)  # HTTP knows no zone but GMT
+    except ValueError:
+        return None
 
 
 def _foreign(answer: Answer, address: str) -> TransientError:

@@ -218,6 +218,25 @@ def test_retry_after_is_taken_in_seconds_and_never_for_more_than_five_minutes(
     assert error.retry_after == seconds
 
 
+@pytest.mark.parametrize(
+    ("date", "now", "seconds"),
+    [
+        ("Wed, 25 Nov 2026 10:00:07 GMT", "Wed, 25 Nov 2026 10:00:00 GMT", 7.0),
+        ("Wed, 25 Nov 2026 11:00:00 GMT", "Wed, 25 Nov 2026 10:00:00 GMT", 300.0),
+        ("Wed, 25 Nov 2026 09:00:00 GMT", "Wed, 25 Nov 2026 10:00:00 GMT", 0.0),
+        ("Wed, 25 Nov 2026 10:00:07 GMT", "soon", None),
+        ("Wed, 99 Nov 2026 10:00:07 GMT", "Wed, 25 Nov 2026 10:00:00 GMT", None),
+        ("Wed, 25 Nov 2026 10:00:07", "Wed, 25 Nov 2026 10:00:00 GMT", 7.0),
+    ],
+)
+def test_retry_after_may_be_a_date_which_is_compared_with_the_servers_own_clock(
+    date: str, now: str, seconds: float | None
+) -> None:
+    error = error_of(answer(503, b"slow down", headers={"Retry-After": date, "Date": now}))
+    assert isinstance(error, TransientError)
+    assert error.retry_after == seconds
+
+
 def test_retry_after_is_read_beside_the_registrys_own_code_too() -> None:
     error = error_of(refusal("429001", headers={"Retry-After": "7"}))
     assert isinstance(error, TransientError)

@@ -150,6 +150,20 @@ def test_certificate_host_name_and_version_are_checked_whatever_files_there_are(
         assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
 
 
+def test_a_named_authority_need_not_be_as_strict_as_python_3_13_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those made by plain openssl lack extensions; with the system's own authorities Python's defaults stay."""
+    make = ssl.create_default_context
+
+    def strict(purpose: ssl.Purpose = ssl.Purpose.SERVER_AUTH, cafile: str | None = None) -> ssl.SSLContext:
+        context = make(purpose, cafile=cafile)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", strict)
+    is_strict = [bool(TlsFiles(ca, None, None, clock=lambda: 0.0)().verify_flags & ssl.VERIFY_X509_STRICT) for ca in (CA, None)]
+    assert is_strict == [False, True]
+
+
 async def test_a_server_that_speaks_no_tls_is_told() -> None:
     async with client_of(None) as client:
         with pytest.raises(TransientError, match="does not speak TLS on this port"):
