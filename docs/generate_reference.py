@@ -11,7 +11,7 @@ import argparse
 import dataclasses
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,7 +80,24 @@ def chart_values() -> Mapping[str, tuple[str, ...]]:
         included = "".join(defined.get(name, "") for name in re.findall(r'include "([^"]+)"', line))
         return tuple(dict.fromkeys(re.findall(r"\.Values\.([\w.]+)", line + included)))
 
-    return {found[1]: used(found[2]) for found in re.finditer(rf"^({config.ENVIRONMENT_PREFIX}\w+): (.*)$", text, re.MULTILINE)}
+    lines = _with_whole_names(text.splitlines())
+    found = (re.match(rf"({config.ENVIRONMENT_PREFIX}\w+): (.*)", line) for line in lines)
+    return {line[1]: used(line[2]) for line in found if line}
+
+
+def _with_whole_names(lines: Iterable[str]) -> Iterator[str]:
+    """Write `.name` inside of `with .Values.path` as `.Values.path.name`."""
+    blocks = [""]  # what a dot means in each block around the line, where that is a value
+    for line in lines:
+        for word, what in re.findall(r"\{\{-? (if|define|with|range|end)\b ?(.*?) -?\}\}", line):
+            if word == "end":
+                blocks.pop()
+            elif word == "if":
+                blocks.append(blocks[-1])
+            else:
+                value = re.fullmatch(r"\.Values\.([\w.]+)", what)
+                blocks.append(value[1] if word == "with" and value else "")
+        yield re.sub(r"(?<=[ (])\.(?=[a-z])", f".Values.{blocks[-1]}.", line) if blocks[-1] else line
 
 
 def metrics() -> str:

@@ -251,6 +251,12 @@ class TestValues:
         for name in ALERTS:
             assert set(by_name(rules(chart, alerts={name: {"enabled": False}}))) == set(ALERTS) - {name}
 
+    def test_of_a_dry_run_leave_out_what_is_always_so_in_one(self, chart: Chart) -> None:
+        values = at("monitoring.prometheusRule.enabled", True) | {"delivery": {"dryRun": True}}
+        (group,) = one(chart.render(values), "PrometheusRule")["spec"]["groups"]
+        left_out = {"RegistryStatusNoLeader", "RegistryStatusSeveralLeaders", "RegistryStatusOutOfStep"}
+        assert set(by_name(group["rules"])) == set(ALERTS) - left_out
+
     def test_add_labels_but_not_another_severity(self, chart: Chart) -> None:
         for name, rule in by_name(rules(chart, alertLabels={"team": "platform", "severity": "none"})).items():
             assert rule["labels"] == {"team": "platform", "severity": DEFAULTS[name]["severity"]}

@@ -20,6 +20,9 @@ NOT_IN_A_CLUSTER = {"kubeconfig", "context"}
 """Settings for somebody's own machine: in a cluster, the operator speaks as its service account."""
 LOGIN = {"registry_username", "registry_password_file"}
 """Settings that exclude FULL's access key."""
+EXTERNAL = [{"secretKey": "password", "remoteRef": {"key": "registry"}}]
+"""What an ExternalSecret fetches."""
+PROBES = ("startupProbe", "livenessProbe", "readinessProbe")
 
 
 @pytest.fixture(scope="module")
@@ -138,10 +141,40 @@ class TestSettings:
             (at("registry.auth", {"accessKeyKey": "ak"}), "registry.auth.existingSecret"),
             (at("registry.auth", {"username": "x", "accessKeyKey": "ak", "existingSecret": "s"}), "only one of them"),
             (at("registry.tls", {"certKey": "tls.crt"}), "registry.tls.existingSecret"),
+            (at("registry.auth", {"existingSecret": "s"}), "set registry.auth.username or registry.auth.accessKeyKey"),
+            (
+                at("registry.auth.externalSecret", {"enabled": True, "storeName": "vault", "data": EXTERNAL}),
+                "set registry.auth.username or registry.auth.accessKeyKey",
+            ),
         ],
     )
     def test_incomplete_credentials_are_refused_by_name(self, chart: Chart, values: dict[str, Any], named: str) -> None:
         assert named in chart.refusal(values)
+
+    @pytest.mark.parametrize("added", [
+        {"extraEnv": [{"name": "REGISTRY_STATUS_REGISTRY_USERNAME", "value": "operator"}]},
+        {"extraEnvFrom": [{"configMapRef": {"name": "settings"}}]},
+        {"extraArgs": ["--registry-username=operator"]},
+    ])  # fmt: skip
+    def test_credentials_may_be_completed_by_what_the_user_adds(self, chart: Chart, added: dict[str, Any]) -> None:
+        volumes = chart.pod(at("registry.auth", {"existingSecret": "login"}) | added)["volumes"]
+        assert {"name": "registry-auth", "secret": {"secretName": "login"}} in volumes
+
+    def test_what_the_user_sets_in_the_environment_takes_the_place_of_every_variable_of_ours(self, chart: Chart) -> None:
+        login = at("registry.auth", {"username": "operator", "existingSecret": "login"})
+        ours = {entry["name"] for values in (FULL, login) for entry in chart.container(values)["env"]} - {"TZ"}
+        assert ours >= {variable(name) for name in LOGIN} | {"POD_NAME", "POD_NAMESPACE", "POD_UID", "NODE_NAME"}
+        theirs = [{"name": name, "value": "theirs"} for name in sorted(ours)]
+        for values in (FULL, login):
+            values = values | {"extraEnv": theirs}
+            (check,) = chart.test_pod(values)["spec"]["containers"]
+            assert chart.container(values)["env"] == check["env"] == theirs
+
+    def test_variables_that_the_user_does_not_set_stay(self, chart: Chart) -> None:
+        before = chart.container()["env"]
+        theirs = {"name": "REGISTRY_STATUS_LOG_LEVEL", "value": "debug"}
+        after = chart.container({"extraEnv": [theirs]})["env"]
+        assert after == [*(entry for entry in before if entry["name"] != theirs["name"]), theirs]
 
     def test_the_defaults_are_the_operators(self, chart: Chart) -> None:
         elects: dict[str, Any] = {"leader_elect": True, "lease_name": "status-registry-status-operator-leader"}
@@ -193,6 +226,17 @@ class TestPod:
         paths = {probe: container[f"{probe}Probe"]["httpGet"]["path"] for probe in ("startup", "liveness", "readiness")}
         assert paths == {"startup": "/healthz", "liveness": "/healthz", "readiness": "/readyz"}
 
+    @pytest.mark.parametrize("probe", PROBES)
+    def test_a_probe_set_to_null_is_switched_off_and_no_other(self, chart: Chart, probe: str) -> None:
+        container = chart.container({probe: None})
+        assert {name for name in container if name.endswith("Probe")} == set(PROBES) - {probe}
+
+    @pytest.mark.parametrize("probe", PROBES)
+    def test_a_probe_without_any_timing_has_kubernetes_own(self, chart: Chart, probe: str) -> None:
+        timing = dict.fromkeys(("periodSeconds", "timeoutSeconds", "failureThreshold"))
+        assert chart.container({probe: {}})[probe] == chart.container()[probe], "Helm adds the defaults"
+        assert set(chart.container({probe: timing})[probe]) == {"httpGet"}
+
     def test_no_stray_environment(self, chart: Chart) -> None:
         assert chart.pod()["enableServiceLinks"] is False
 
@@ -231,10 +275,13 @@ class TestPod:
         assert [volume["name"] for volume in pod["volumes"]] == ["tmp", "registry-auth", "registry-tls", "ca"]
         same = (
             "imagePullSecrets", "nodeSelector", "tolerations", "affinity", "topologySpreadConstraints", "priorityClassName",
-            "terminationGracePeriodSeconds",
+            "terminationGracePeriodSeconds", "hostAliases", "dnsConfig",
         )  # fmt: skip
         assert {name: pod[name] for name in same} == {name: FULL[name] for name in same}
-        template = one(chart.render(FULL), "Deployment")["spec"]["template"]["metadata"]
+        deployment = one(chart.render(FULL), "Deployment")
+        assert deployment["metadata"]["annotations"] == FULL["deploymentAnnotations"]
+        assert deployment["spec"]["revisionHistoryLimit"] == 3
+        template = deployment["spec"]["template"]["metadata"]
         assert template["annotations"] == {"note": "x"}
         assert template["labels"].items() >= {"sidecar": "false", "team": "platform"}.items()
 
@@ -470,10 +517,8 @@ class TestLease:
 
 
 class TestExternalSecrets:
-    DATA: ClassVar = [{"secretKey": "password", "remoteRef": {"key": "registry"}}]
-
     def secret(self, **more: Any) -> dict[str, Any]:
-        return {"enabled": True, "storeName": "vault", "data": self.DATA, **more}
+        return {"enabled": True, "storeName": "vault", "data": EXTERNAL, **more}
 
     def test_make_the_secret_that_is_mounted(self, chart: Chart) -> None:
         rendered = chart.render(at("registry.auth", {"username": "operator", "externalSecret": self.secret()}))
@@ -482,7 +527,7 @@ class TestExternalSecrets:
             "refreshInterval": "1h",
             "secretStoreRef": {"kind": "ClusterSecretStore", "name": "vault"},
             "target": {"name": "status-registry-status-operator-auth"},
-            "data": self.DATA,
+            "data": EXTERNAL,
         }
         volumes = one(rendered, "Deployment")["spec"]["template"]["spec"]["volumes"]
         assert {"name": "registry-auth", "secret": {"secretName": made["spec"]["target"]["name"]}} in volumes
@@ -496,6 +541,16 @@ class TestExternalSecrets:
     def test_need_a_store_and_what_to_fetch(self, chart: Chart, missing: dict[str, Any]) -> None:
         refusal = chart.refusal(at("registry.auth.externalSecret", self.secret(**missing)))
         assert "registry.auth.externalSecret.enabled needs its storeName and data" in refusal
+
+    def test_two_of_them_make_no_secret_together(self, chart: Chart) -> None:
+        auth = {"username": "operator", "existingSecret": "ours", "externalSecret": self.secret()}
+        tls = {"existingSecret": "ours", "externalSecret": self.secret()}
+        both = at("registry.auth", auth)
+        both["registry"]["tls"] = tls
+        refusal = chart.refusal(both)
+        assert "registry.auth.existingSecret and registry.tls.existingSecret are both ours" in refusal
+        both["registry"]["tls"] = tls | {"externalSecret": {"enabled": False}}
+        assert one(chart.render(both), "ExternalSecret"), "one may make what both are read from"
 
 
 class TestMonitoring:
@@ -582,6 +637,11 @@ class TestNetworkPolicy:
         assert "networkPolicy.registry.ports is empty" in chart.refusal(elsewhere | {"networkPolicy": {"enabled": True}})
         assert chart.render(elsewhere | {"networkPolicy": {"enabled": True, "registry": {"ports": [30100]}}})
 
+    @pytest.mark.parametrize("ports", [[], None])
+    def test_the_way_to_the_api_server_is_never_open_to_all_ports(self, chart: Chart, ports: list[int] | None) -> None:
+        refusal = chart.refusal({"networkPolicy": {"enabled": True, "apiServer": {"ports": ports}}})
+        assert "ports" in refusal.partition("apiServer")[2]
+
     def test_can_be_narrowed_and_widened(self, full: list[Object]) -> None:
         policy, told = one(full, "NetworkPolicy")["spec"], FULL["networkPolicy"]
         scrapes, ingress = policy["ingress"]
@@ -595,6 +655,21 @@ class TestNetworkPolicy:
         assert [egress] == told["extraEgress"]
 
 
+class TestNull:
+    @pytest.mark.parametrize(("path", "empty"), [
+        ("commonLabels", {}), ("podLabels", {}), ("podAnnotations", {}), ("deploymentAnnotations", {}), ("extraEnv", []),
+        ("hostAliases", []), ("dnsConfig", {}), ("monitoring.podMonitor.labels", {}), ("monitoring.serviceMonitor.labels", {}),
+        ("monitoring.prometheusRule.labels", {}), ("monitoring.prometheusRule.alertLabels", {}),
+        ("monitoring.dashboard.labels", {"grafana_dashboard": None}),
+    ])  # fmt: skip
+    def test_means_that_there_are_none(self, chart: Chart, path: str, empty: object) -> None:
+        nothing, none = at(path, None), at(path, empty)
+        for values in (nothing, none):
+            for part in values.get("monitoring", {}).values():
+                part["enabled"] = True
+        assert chart.render(nothing, tests=True) == chart.render(none, tests=True)
+
+
 class TestHelmTest:
     def test_checks_with_all_that_the_operator_has(self, chart: Chart) -> None:
         pod, operator = chart.test_pod(FULL)["spec"], chart.pod(FULL)
@@ -602,15 +677,26 @@ class TestHelmTest:
         assert check["args"] == ["check", *run_["args"][1:]]
         same = ("image", "imagePullPolicy", "env", "envFrom", "resources", "securityContext", "volumeMounts")
         assert {name: check[name] for name in same} == {name: run_[name] for name in same}
-        of_pod = ("serviceAccountName", "securityContext", "imagePullSecrets", "volumes", "nodeSelector", "tolerations")
+        of_pod = (
+            "serviceAccountName", "securityContext", "imagePullSecrets", "volumes", "nodeSelector", "tolerations",
+            "hostAliases", "dnsConfig",
+        )  # fmt: skip
         assert {name: pod[name] for name in of_pod} == {name: operator[name] for name in of_pod}
         assert pod["restartPolicy"] == "Never"
 
-    def test_is_run_by_helm_test_alone_and_leaves_nothing_when_it_succeeds(self, chart: Chart) -> None:
+    def test_is_run_by_helm_test_alone_and_stays_until_the_next_one_as_its_log_is_read_after_its_end(
+        self, chart: Chart
+    ) -> None:
         annotations = chart.test_pod()["metadata"]["annotations"]
-        assert annotations == {
-            "helm.sh/hook": "test", "helm.sh/hook-delete-policy": "before-hook-creation,hook-succeeded"
-        }  # fmt: skip
+        assert annotations == {"helm.sh/hook": "test", "helm.sh/hook-delete-policy": "before-hook-creation"}
+
+    def test_is_found_by_the_label_by_which_the_documentation_deletes_it(self, chart: Chart) -> None:
+        rendered = chart.render(FULL, tests=True)
+        found = [document for document in rendered if document["metadata"]["labels"]["app.kubernetes.io/component"] == "test"]
+        assert found == kind(rendered, "Pod")
+        told = "kubectl -n registry-status-system delete pod -l app.kubernetes.io/component=test"
+        for path in (ROOT / "docs" / "install.md", ROOT / "docs" / "operations.md", CHART / "README.md"):
+            assert told in path.read_text("utf-8"), path
 
     def test_is_found_by_neither_service_nor_budget_nor_deployment(self, chart: Chart) -> None:
         rendered = chart.render(FULL | {"podLabels": {"app.kubernetes.io/name": "registry-status-operator"}}, tests=True)
@@ -638,6 +724,15 @@ class TestNotes:
         for word in (ADDRESS, "the whole cluster", "registry-status.io/service:", "kubectl describe pod", "/metrics"):
             assert word in notes
         assert "registry-status.io/class" not in notes
+        assert "2, one of which writes: kubectl --namespace system get lease" in notes
+
+    def test_leave_the_port_forward_time_to_begin(self, chart: Chart, tmp_path: Path) -> None:
+        assert "8080 & sleep 3; curl localhost:8080/metrics" in chart.notes(tmp_path)
+
+    def test_say_of_a_dry_run_that_nobody_writes(self, chart: Chart, tmp_path: Path) -> None:
+        notes = chart.notes(tmp_path, {"delivery": {"dryRun": True}})
+        assert "2, in a dry run: nothing is written" in notes
+        assert "one of which writes" not in notes
 
     def test_follow_the_values(self, chart: Chart, tmp_path: Path) -> None:
         notes = chart.notes(tmp_path, FULL | {"rbac": {"create": False}})

@@ -11,6 +11,7 @@ import yaml
 
 from tests.charts.rendering import BASE, CHART, DEMO, ROOT, Chart, Object, kind, objects, one, settings
 from tests.cluster.processes import run
+from tests.docs.pages import page
 
 GENERATE = ROOT / "manifests" / "generate.py"
 SAMPLE = ROOT / "tests" / "e2e" / "sample" / "service.py"
@@ -86,6 +87,18 @@ class TestBase:
         assert settings_of(built).keys() == settings_of(objects(run([kubectl, "kustomize", BASE]))).keys()
         assert container(built)["image"].startswith("registry.example/registry-status-operator:")
 
+    def test_an_overlay_lets_it_set_the_readiness_gate_as_the_documentation_says(
+        self, kubectl: Path, chart: Chart, tmp_path: Path
+    ) -> None:
+        shutil.copytree(BASE, tmp_path / "base")
+        (overlay,) = (block.text for block in page("docs/statuses.md").blocks if "READINESS_GATE=true" in block.text)
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine" / "kustomization.yaml").write_text(overlay.replace("PATH-OF/manifests/base", "../base"))
+        built = objects(run([kubectl, "kustomize", tmp_path / "mine"]))
+        rendered = chart.render({"pods": {"readinessGate": True}})
+        assert settings_of(built)["REGISTRY_STATUS_READINESS_GATE"] == "true"
+        assert by_resource(one(built, "ClusterRole")) == by_resource(one(rendered, "ClusterRole"))
+
 
 class TestDemo:
     def test_the_operator_is_told_of_the_demos_registry(self, demo: list[Object]) -> None:
@@ -132,6 +145,10 @@ def container(documents: list[Object]) -> Object:
     (found,) = named(documents, "Deployment", "registry-status-operator")["spec"]["template"]["spec"]["containers"]
     operator: Object = found
     return operator
+
+
+def by_resource(role: Object) -> dict[str, list[str]]:
+    return {resource: rule["verbs"] for rule in role["rules"] for resource in rule["resources"]}
 
 
 def settings_of(documents: list[Object]) -> dict[str, str]:

@@ -102,7 +102,8 @@ class TestSchema:
     def test_every_object_is_closed_but_kubernetes_own(self) -> None:
         kubernetes = {
             "affinity", "podSecurityContext", "securityContext", "global", "extraEnv[].valueFrom", "extraEnvFrom[]",
-            "extraVolumes[]", "extraVolumeMounts[]", "tolerations[]", "topologySpreadConstraints[]",
+            "extraVolumes[]", "extraVolumeMounts[]", "hostAliases[]", "dnsConfig", "tolerations[]",
+            "topologySpreadConstraints[]",
             *(f"registry.{part}.externalSecret.data[]{rest}" for part in ("auth", "tls") for rest in ("", ".remoteRef")),
             *(f"monitoring.{what}Monitor.{part}elabelings[]" for what in ("service", "pod") for part in ("r", "metricR")),
             *(f"networkPolicy.{part}[]" for part in ("scrapeFrom", "dns.to", "registry.to", "extraIngress", "extraEgress")),
@@ -130,12 +131,25 @@ class TestSchema:
         ("monitoring.prometheusRule.alerts.RegistryStatusNoLeader", {"severity": "Very High"}),
         ("monitoring.prometheusRule.alerts.NoSuchAlert", {}), ("monitoring.prometheusRule.selector", "job=x"),
         ("registry.auth.externalSecret.storeKind", "Vault"),
-        ("livenessProbe.httpGet", {}), ("terminationGracePeriodSeconds", 0),
+        ("livenessProbe.httpGet", {}), ("terminationGracePeriodSeconds", 0), ("revisionHistoryLimit", -1),
+        ("livenessProbe", {"successThreshold": 2}), ("startupProbe", {"successThreshold": 2}),
+        ("networkPolicy.apiServer.ports", []), ("deploymentAnnotations", {"a": True}), ("hostAliases", ["a"]),
+        *((name, value) for name in ("nameOverride", "fullnameOverride") for value in ("a.b", "1a", "a-", "A", "a" * 64)),
     ])  # fmt: skip
     def test_what_is_wrong_is_refused_by_its_name(self, chart: Chart, path: str, value: object) -> None:
         said = chart.refusal(at(path, value))
         assert "values don't meet the specifications of the schema" in said
         assert path.rpartition(".")[2] in said
+
+    @pytest.mark.parametrize(("path", "value"), [
+        ("nameOverride", "a-1"), ("fullnameOverride", "a" * 63), ("readinessProbe", {"successThreshold": 2}),
+        ("livenessProbe", {"successThreshold": 1}), ("livenessProbe", None), ("resources", {"limits": {"cpu": 0.5}}),
+        ("serviceAccount.name", "a.b"), ("priorityClassName", "a.b"), ("revisionHistoryLimit", 0),
+        ("networkPolicy.apiServer.ports", [6443]), ("networkPolicy.registry.ports", []),
+    ])  # fmt: skip
+    def test_what_kubernetes_takes_is_taken(self, chart: Chart, path: str, value: object) -> None:
+        assert jsonschema.Draft7Validator(SCHEMA).is_valid(at(path, value)), "to an editor"
+        assert chart.render(at(path, value)), "to Helm"
 
 
 # Of each setting: where it is in the values, what both must take, and what both must refuse.
@@ -144,8 +158,11 @@ SETTINGS = {
     "shard": ("watch.shard", ["", "1/1", "2/4"], ["1", "1/", "/4", "a/b", "-1/4", "1/4/2"]),
     "registry_address": (
         "registry.addresses",
-        ["http://a", "https://a.example:30100", "http://10.0.0.1:1/", "http://[::1]:30100"],
-        ["a:30100", "ftp://a", "http://", "http://a/v4", "http://a?x=1", "http://u:p@a", "http://a b", "http://a:30100#x"],
+        ["http://a", "https://a.example:30100", "http://10.0.0.1:1/", "http://[::1]:30100", "http://a:9999", "http://a:65535"],
+        [
+            *("a:30100", "ftp://a", "http://", "http://a/v4", "http://a?x=1", "http://u:p@a", "http://a b", "http://a:30100#x"),
+            *(f"http://a:{port}" for port in (0, 65536, 65540, 65600, 66000, 70000, 99999, 100000)),
+        ],
     ),
     "registry_project": ("registry.project", ["default", "A_b.c-1", "x" * 64], ["a/b", "..", ".", "x" * 65, "a b"]),
     "registry_domain": ("registry.domain", ["default", "A_b.c-1"], ["a/b", "..", "."]),

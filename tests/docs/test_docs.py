@@ -111,6 +111,19 @@ def test_every_setting_is_documented() -> None:
     assert [name for name in sorted(FLAGS | VARIABLES) if f"`{name}`" not in text] == []
 
 
+def test_every_setting_that_the_chart_has_is_documented_with_its_value_there() -> None:
+    chart = script("generate_reference").chart_values()
+    assert {name for name in VARIABLES if not chart.get(name)} == {"REGISTRY_STATUS_KUBECONFIG", "REGISTRY_STATUS_CONTEXT"}
+    defaults = yaml.safe_load((CHART / "values.yaml").read_text("utf-8"))
+    for path in (path for paths in chart.values() for path in paths):
+        value = defaults
+        for part in path.split("."):
+            value = value[part]
+        assert not isinstance(value, dict), path
+    assert chart["REGISTRY_STATUS_REGISTRY_PASSWORD_FILE"] == ("registry.auth.passwordKey",)
+    assert chart["REGISTRY_STATUS_REGISTRY_CA_FILE"] == ("registry.tls.caKey",)
+
+
 def test_every_command_is_documented() -> None:
     assert [name for name in cli.COMMANDS if f"`registry-status {name}`" not in page("README.md").text] == []
 
@@ -409,6 +422,11 @@ def test_commands_agree_on_the_release_its_namespace_and_what_is_in_them() -> No
             assert named in WORKLOADS, line
         for path in re.findall(r"(?<!\S)(?:charts|manifests)/[\w/.-]+", line):
             assert (ROOT / path).exists(), line
+
+
+def test_upgrades_take_the_new_charts_values() -> None:
+    """`--reuse-values` alone would lack those that the release before did not have."""
+    assert [line for _, line in SHELL if re.search(r"\s--reuse-values\b", line)] == []
 
 
 @pages

@@ -90,8 +90,9 @@ def test_install_test_upgrade_rollback_and_uninstall_leave_nothing_behind(releas
     workload.pod("cart", annotations=workload.annotations | {"class": release.namespace})
     workload.wait_up("cart")
 
-    assert "Phase:          Succeeded" in release.helm("test", "--timeout", "90s")
-    assert "pod/" + OPERATOR + "-test" not in release.objects()
+    said = release.helm("test", "--timeout", "90s", "--logs")
+    assert "Phase:          Succeeded" in said
+    assert "they are valid, and fit together" in said, "what `registry-status check` says of the settings"
 
     release.apply("upgrade", log={"level": "debug"}, commonLabels={"team": "platform"})
     release.wait_leader()
@@ -105,7 +106,8 @@ def test_install_test_upgrade_rollback_and_uninstall_leave_nothing_behind(releas
     workload.wait_status("cart", "UP")
 
     release.helm("uninstall", "--wait", "--timeout", "90s")
-    wait_for(lambda: release.objects() == before, 60, "all that the release made is gone", interval=1)
+    cluster.kubectl("delete", "pod", "-l", "app.kubernetes.io/component=test", "-n", release.namespace)
+    wait_for(lambda: release.objects() == before, 60, "all that the release and its test made is gone", interval=1)
     assert "finalizers" not in workload.shown("cart")["metadata"]
     assert workload.status("cart") == "UP", "what was written last stays"
 

@@ -56,14 +56,14 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- $_ := set $own "app.kubernetes.io/version" .Chart.AppVersion }}
 {{- $_ := set $own "app.kubernetes.io/managed-by" .Release.Service }}
 {{- $_ := set $own "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-") }}
-{{- merge $own .Values.commonLabels | toYaml }}
+{{- merge $own (default dict .Values.commonLabels) | toYaml }}
 {{- end }}
 
 {{- define "registry-status-operator.podLabels" -}}
 {{- $own := include "registry-status-operator.selectorLabels" . | fromYaml }}
 {{- $_ := set $own "app.kubernetes.io/component" "operator" }}
 {{- $_ := set $own "app.kubernetes.io/version" .Chart.AppVersion }}
-{{- merge $own .Values.podLabels .Values.commonLabels | toYaml }}
+{{- merge $own (default dict .Values.podLabels) (default dict .Values.commonLabels) | toYaml }}
 {{- end }}
 
 {{- define "registry-status-operator.image" -}}
@@ -159,7 +159,10 @@ REGISTRY_STATUS_LISTEN: {{ printf (ternary "[%s]:%v" "%s:%v" (contains ":" .Valu
 {{- end }}
 {{- end }}
 
-{{/* Stops the release where credentials are asked for and no Secret is named or made. */}}
+{{/*
+Stops the release where credentials are asked for and no Secret is named or made; and where there is one of which nothing is used,
+unless what the user adds may say how.
+*/}}
 {{- define "registry-status-operator.checkCredentials" -}}
 {{- with .Values.registry.auth }}
 {{- if and (or .username .accessKeyKey) (not (include "registry-status-operator.authSecret" $)) }}
@@ -177,6 +180,16 @@ REGISTRY_STATUS_LISTEN: {{ printf (ternary "[%s]:%v" "%s:%v" (contains ":" .Valu
 {{- if and .enabled (not (and .storeName .data)) }}
 {{- fail (printf "registry.%s.externalSecret.enabled needs its storeName and data" $part) }}
 {{- end }}
+{{- end }}
+{{- end }}
+{{- with .Values.registry }}
+{{- $auth := include "registry-status-operator.authSecret" $ }}
+{{- $elsewhere := or $.Values.extraEnv $.Values.extraEnvFrom $.Values.extraArgs }}
+{{- if and $auth (not (or .auth.username .auth.accessKeyKey $elsewhere)) }}
+{{- fail (printf "registry.auth: the Secret %s would be mounted, and no credentials sent: set registry.auth.username or registry.auth.accessKeyKey" $auth) }}
+{{- end }}
+{{- if and .auth.externalSecret.enabled .tls.externalSecret.enabled (eq $auth (include "registry-status-operator.tlsSecret" $)) }}
+{{- fail (printf "registry.auth.existingSecret and registry.tls.existingSecret are both %s: two ExternalSecrets cannot make one Secret" $auth) }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -200,7 +213,7 @@ REGISTRY_STATUS_LISTEN: {{ printf (ternary "[%s]:%v" "%s:%v" (contains ":" .Valu
 name: {{ include "registry-status-operator.fullname" $chart }}
 namespace: {{ default $chart.Release.Namespace $values.namespace }}
 labels:
-  {{- merge (include "registry-status-operator.labels" $chart | fromYaml) $values.labels | toYaml | nindent 2 }}
+  {{- merge (include "registry-status-operator.labels" $chart | fromYaml) (default dict $values.labels) | toYaml | nindent 2 }}
 {{- end }}
 
 {{/* How a ServiceMonitor or PodMonitor scrapes; what both add to `job` and `namespace` is the alerts' way to find the series. */}}
@@ -255,26 +268,26 @@ metricRelabelings:
 {{- end }}
 {{- end }}
 
-{{/* The operator's environment, for `run` as for `check`. */}}
+{{/*
+The operator's environment, for `run` as for `check`. A variable that the user adds takes the place of ours: two of one name are
+refused or lost, depending on how they are applied.
+*/}}
 {{- define "registry-status-operator.env" -}}
-- name: POD_NAME
+{{- $theirs := dict }}
+{{- range .Values.extraEnv }}
+{{- $_ := set $theirs .name true }}
+{{- end }}
+{{- $fields := dict "POD_NAME" "metadata.name" "POD_NAMESPACE" "metadata.namespace" "POD_UID" "metadata.uid" "NODE_NAME" "spec.nodeName" }}
+{{- range $name, $path := $fields }}
+{{- if not (hasKey $theirs $name) }}
+- name: {{ $name }}
   valueFrom:
     fieldRef:
-      fieldPath: metadata.name
-- name: POD_NAMESPACE
-  valueFrom:
-    fieldRef:
-      fieldPath: metadata.namespace
-- name: POD_UID
-  valueFrom:
-    fieldRef:
-      fieldPath: metadata.uid
-- name: NODE_NAME
-  valueFrom:
-    fieldRef:
-      fieldPath: spec.nodeName
+      fieldPath: {{ $path }}
+{{- end }}
+{{- end }}
 {{- range $name, $value := include "registry-status-operator.settings" . | fromYaml }}
-{{- if $value }}
+{{- if and $value (not (hasKey $theirs $name)) }}
 - name: {{ $name }}
   value: {{ $value | quote }}
 {{- end }}
