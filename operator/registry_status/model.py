@@ -177,6 +177,19 @@ class Desired:
         return self.status is not None and self.target is not None
 
     @property
+    def may_be_registered(self) -> bool:
+        """The pod lives, and has come so far that an instance may be its own."""
+        return self.managed and not self.ended and self.evidence is not None and self.evidence.has_started
+
+    def calls_for_the_same(self, other: "Desired") -> bool:
+        """Whether nothing differs that finding the pod's instance or writing its status goes by."""
+        if self is other:
+            return True
+        return (self.status, self.ended, self.gone, self.target, self.evidence) == (
+            other.status, other.ended, other.gone, other.target, other.evidence
+        )  # fmt: skip
+
+    @property
     def restarted(self) -> bool:
         """The main container is not in its first life."""
         return self.evidence is not None and self.evidence.restarts > 0

@@ -79,6 +79,12 @@ class Consumers:
                 logger.warning("cannot read the services of project %s: %s", desired.target.tenant.project, error)
             self._guessed.add(desired.target.tenant)
 
+    def doubt(self) -> None:
+        """Others decide from now on: what was seen counts no more when it is our turn again."""
+        self._quiet.clear()
+        self._harmed.clear()
+        self._guessed.clear()
+
     async def read(self, tenant: Tenant, now: float) -> None:
         """Read a tenant's services, and the instances of those in question. Raises `RegistryError`."""
         before = self._quiet.get(tenant)

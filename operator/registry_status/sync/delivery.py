@@ -134,9 +134,11 @@ class Delivery:
             held.status = None
         for record in self._records:
             record.doubt()
+        self.consumers.doubt()
         self._retries.clear()
 
     async def _attempt(self, record: PodRecord, desired: Desired, target: Target) -> float | None:
+        beginning = self._retries.beginning
         try:
             return await self._converge(record, desired, target)
         except _OvertakenError:
@@ -144,7 +146,7 @@ class Delivery:
         except FencedError:
             return FENCED_AGAIN
         except RegistryError as error:
-            return self._failed(record, error)
+            return self._failed(record, error, beginning)
 
     def _reconsider(self, tenant: Tenant) -> None:
         """The answer for `auto` has changed: it concerns every pod of the tenant that has lost readiness."""
@@ -207,21 +209,23 @@ class Delivery:
     async def _rematch(self, record: PodRecord, desired: Desired, target: Target) -> Refused | None:
         """Match against a listing that is new enough, and claim what fits."""
         listing = await self.directory.listing(target, max(record.wanted_at, _just_after(record.judged_at)))
-        if record.desired is not desired or self._records.get(record.uid) is not record:
+        if self._records.get(record.uid) is not record or not record.desired.calls_for_the_same(desired):
             raise _OvertakenError
         record.judged_at, record.reread_at = listing.asked_at, float("inf")
         if record.instances and self._keeps(desired):
-            self._refresh(record, listing)
+            self._refresh(record, target, listing)
             self._adopt_late(record, desired, target, listing)
             return None
         result = self.match(record, listing.instances)
         match result:
             case Refused():
+                record.matched_life, record.certain = None, False  # matched anew at every look, until it is clear
                 return result
             case NoneFound():
-                self.unclaim_all(record)
+                self._adopt(record, desired, target, Matched(current=None, certain=False), listing)
             case Matched():
                 self._adopt(record, desired, target, result, listing)
+                record.earlier &= {key.instance_id for key in record.instances}
         return None
 
     def match(self, record: PodRecord, instances: Sequence[Instance]) -> Matched | Refused | NoneFound:
@@ -244,38 +248,62 @@ class Delivery:
             for held in self.instances.with_id(target.tenant, target.instance_id):
                 yield from (ip for there, ip in held.ips if there == namespace)
 
-    def _refresh(self, record: PodRecord, listing: Listing) -> None:
-        """Look what became of the instances that the pod holds, without matching anew."""
-        statuses = {found.instance_id: found.status for found in listing.instances}
+    def _refresh(self, record: PodRecord, target: Target, listing: Listing) -> None:
+        """Look what became of the instances that the pod holds, without matching anew.
+
+        One that was away in between may be anybody's by now.
+        """
+        listed = {_key(target, found): found for found in listing.instances}
         for key in record.instances:
-            held = self.instances.get(key)
-            if key.instance_id not in statuses:
+            held, found = self.instances.get(key), listed.get(key)
+            if found is None or (held is not None and not held.is_still(found)):
                 self._abandon(record, key)
             elif held is not None:
-                held.learn(Reading(statuses[key.instance_id], listing.asked_at))
+                held.learn(Reading(found.status, listing.asked_at))
 
     def _adopt_late(self, record: PodRecord, desired: Desired, target: Target, listing: Listing) -> None:
         """What a container registered last may not have been seen while it ran: it is taken, unless it is claimed."""
-        keys = {one.instance_id: InstanceKey(target.tenant, one.service_id, one.instance_id) for one in listing.instances}
-        found = self.match(record, [one for one in listing.instances if self.instances.get(keys[one.instance_id]) is None])
+        found = self.match(record, [one for one in listing.instances if self.instances.get(_key(target, one)) is None])
         for one in found.all if isinstance(found, Matched) else ():
-            key = keys[one.instance_id]
-            self._claim(record, desired, key).learn(Reading(one.status, listing.asked_at))
-            record.older = (*record.older, key)
+            self._take(record, desired, _key(target, one), one, listing)
+            record.older = (*record.older, _key(target, one))
 
     def _adopt(self, record: PodRecord, desired: Desired, target: Target, found: Matched, listing: Listing) -> None:
-        keys = {one.instance_id: InstanceKey(target.tenant, one.service_id, one.instance_id) for one in found.all}
-        for key in set(record.instances) - set(keys.values()):
+        keys = [_key(target, one) for one in found.all]
+        left_behind = self._left_behind(record, target, listing, keys)
+        for key in set(record.instances) - {*keys, *left_behind}:
             self._unclaim(record, key)
-        for one in found.all:
-            held = self._claim(record, desired, keys[one.instance_id])
-            held.learn(Reading(one.status, listing.asked_at))
-            held.registered_at = one.registered_at
-        record.current = keys[found.current.instance_id] if found.current is not None else None
-        record.older = tuple(keys[one.instance_id] for one in found.older)
+        for key, one in zip(keys, found.all, strict=True):
+            self._take(record, desired, key, one, listing)
+        record.current = _key(target, found.current) if found.current is not None else None
+        record.older = (*(_key(target, one) for one in found.older), *left_behind)
         record.matched_life = desired.evidence.life if desired.evidence is not None else None
         record.certain = found.certain
-        record.earlier &= {one.instance_id for one in found.all}
+
+    def _left_behind(
+        self, record: PodRecord, target: Target, listing: Listing, matched: Sequence[InstanceKey]
+    ) -> tuple[InstanceKey, ...]:
+        """What the container's earlier lives registered under an address that the pod has lost since.
+
+        It does not match any more, but it was this pod's and has not been away: nobody else will say that it is DOWN.
+        """
+        listed = {_key(target, one): one for one in listing.instances}
+        return tuple(
+            key for key in record.instances
+            if key not in matched and key.instance_id in record.earlier and self._is_still_its_own(record, key, listed.get(key))
+        )  # fmt: skip
+
+    def _is_still_its_own(self, record: PodRecord, key: InstanceKey, found: Instance | None) -> bool:
+        held, evidence = self.instances.get(key), record.desired.evidence
+        if found is None or held is None or evidence is None or held.claimants != {record.uid}:
+            return False
+        return held.is_still(found) and found.properties.get("podUid") in (None, "", evidence.uid)
+
+    def _take(self, record: PodRecord, desired: Desired, key: InstanceKey, found: Instance, listing: Listing) -> None:
+        """Claim an instance, as it was listed."""
+        held = self._claim(record, desired, key)
+        held.learn(Reading(found.status, listing.asked_at))
+        held.registered_at = found.registered_at
 
     def _claim(self, record: PodRecord, desired: Desired, key: InstanceKey) -> Held:
         known = self.instances.get(key)
@@ -321,10 +349,19 @@ class Delivery:
 
     async def _write(self, record: PodRecord, desired: Desired, held: Held, status: InstanceStatus) -> bool:
         """Write one status if it differs. Returns whether it was written."""
+        try:
+            return await self._write_in_turn(record, desired, held, status)
+        finally:
+            self.instances.tidy(held)
+
+    async def _write_in_turn(self, record: PodRecord, desired: Desired, held: Held, status: InstanceStatus) -> bool:
         async with held.lock:
             if self._is_overtaken(record, desired):
                 raise _OvertakenError
             if held.owner != record.uid or held.status == status:
+                return False
+            if held.others_say == status:
+                held.status, held.others_say = status, None
                 return False
             if held.status is None:
                 raise _UnclearError
@@ -339,7 +376,7 @@ class Delivery:
                 raise
             finally:
                 held.touched_at = loop_time()
-            held.status = status
+            held.status, held.others_say = status, None
         return True
 
     def _is_overtaken(self, record: PodRecord, desired: Desired) -> bool:
@@ -360,7 +397,9 @@ class Delivery:
     def _arrived(self, record: PodRecord, desired: Desired, written: int) -> float | None:
         record.attempts = 0
         self._retries.was_served(record, written)
-        record.acknowledged = self.consumers.resolved(desired) if record.instances else None
+        status = self.consumers.resolved(desired)
+        is_said = record.current is not None or (bool(record.older) and status is not InstanceStatus.UP)
+        record.acknowledged = status if is_said else None
         self._teller.harm(record, desired)
         self._open_gate(record, desired)
         if record.current is None and not self._is_ending(desired):
@@ -424,14 +463,17 @@ class Delivery:
         """Whether the container has started so recently that its SDK may register at any moment."""
         return loop_time() - record.life_since < self._timing.registration_window
 
-    def _failed(self, record: PodRecord, error: RegistryError) -> float | None:
-        """Tell a failure, and say when to try again. A gone pod is given up in the end."""
+    def _failed(self, record: PodRecord, error: RegistryError, beginning: int) -> float | None:
+        """Tell a failure, and say when to try again. A gone pod is given up in the end.
+
+        `beginning` is the registry's, as of the attempt's start: another has come if it works again meanwhile.
+        """
         if record.gone_since is not None and loop_time() - record.gone_since >= GIVE_UP_AFTER:
             self.retire(record, self._teller.failure(record, error))
             return None
         self._teller.failed(record, error)
         self._retries.failed(record, error)
-        if isinstance(error, UnavailableError | LoggedOutError):
+        if isinstance(error, UnavailableError | LoggedOutError) and beginning == self._retries.beginning:
             return GIVE_UP_AFTER  # nothing was sent: the registry says when it works again, without a timer for each pod
         self._reporter.retried()
         record.demand(loop_time())
@@ -478,6 +520,10 @@ class Delivery:
         self._retries.forget(record.uid)
         self._records.remove(record.uid)
         self._reporter.forget(record.desired.pod)
+
+
+def _key(target: Target, found: Instance) -> InstanceKey:
+    return InstanceKey(target.tenant, found.service_id, found.instance_id)
 
 
 def _just_after(moment: float) -> float:

@@ -101,13 +101,9 @@ class PodRecord:
         if changed:
             self.attempts, self.has_turn, self.warned_of = 0, False, ""
             self.measured = not self.instances
-        if desired.status is not InstanceStatus.UP:
-            self.ready_since = None
-        elif self.ready_since is None:
-            self.ready_since = now
-        if desired.gone and self.gone_since is None:
-            self.gone_since = now
-        if changed or self.rematch_due:
+        self.ready_since = _since(self.ready_since, now, holds=desired.status is InstanceStatus.UP)
+        self.gone_since = _since(self.gone_since, now, holds=desired.gone)
+        if changed or (self.rematch_due and not desired.calls_for_the_same(before)):
             self.demand(now)
         if not desired.gated:
             self.admitted = False
@@ -138,6 +134,13 @@ def _remembering(before: Desired, desired: Desired) -> Desired:
     if target is not None and target.pending and target.same_place(before.target):
         target = before.target
     return replace(desired, target=target, evidence=replace(desired.evidence, ips=before.evidence.ips))
+
+
+def _since(before: float | None, now: float, *, holds: bool) -> float | None:
+    """Since when something holds that holds now, or does not."""
+    if not holds:
+        return None
+    return now if before is None else before
 
 
 def _runs(desired: Desired) -> bool:
@@ -197,17 +200,17 @@ class PodRecords:
             self._unindex(record.desired)
 
     def namesakes(self, record: PodRecord) -> list[PodRecord]:
-        """Other live pods with this one's name."""
+        """Other pods with this one's name that may have registered."""
         return self._live(record, _name_key(record.desired))
 
     def fellow_claimants(self, record: PodRecord) -> list[PodRecord]:
-        """Other live pods whose annotations name the same instance."""
+        """Other pods that may have registered the instance which their annotations name, as this one's do."""
         target = record.desired.target
         return self._live(record, target) if target is not None and target.instance_id is not None else []
 
     def _live(self, record: PodRecord, key: object) -> list[PodRecord]:
         others = [self._records[uid] for uid in self._shared.get(key, ()) if uid != record.uid]
-        return [other for other in others if other.desired.managed and not other.desired.gone]
+        return [other for other in others if other.desired.may_be_registered]
 
     def _index(self, desired: Desired) -> None:
         for key in _shared_keys(desired):

@@ -64,10 +64,15 @@ class Fresh(Generic[Key, Value]):
         return asked_at, task
 
     async def _fetch(self, key: Key, asked_at: float) -> Reading[Value]:
-        return Reading(await self._read(key), asked_at)
+        try:
+            return Reading(await self._read(key), asked_at)
+        finally:
+            self._under_way.pop(key, None)  # here and not when others hear of it: who asks in between would join a failure
 
     def _finish(self, key: Key, task: asyncio.Task[Reading[Value]]) -> None:
-        del self._under_way[key]
+        _, under_way = self._under_way.get(key, (0.0, None))
+        if under_way is task:  # cancelled before it began
+            del self._under_way[key]
         # Asking for the exception marks it as seen, also where every waiter has gone.
         if not task.cancelled() and task.exception() is None:
             self._last.pop(key, None)

@@ -5,7 +5,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from registry_status.model import Desired, InstanceStatus, Tenant
+from registry_status.registry.base import Instance
 from registry_status.sync.fresh import Reading
+
+IPS_KEPT = 16
+"""So many addresses of an instance's claimants are remembered, the latest: a StatefulSet's pods come and go for years."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,8 @@ class Held:
     key: InstanceKey
     status: str | None = None
     """What the registry says; None while that is not known (never read, or a write of unclear outcome)."""
+    others_say: str | None = None
+    """What the registry says instead while others fight for the instance and it is left to them."""
     touched_at: float = float("-inf")
     """Loop time of the last write's end: a reading asked for earlier says nothing about it."""
     registered_at: int | None = None
@@ -31,18 +37,22 @@ class Held:
     owner: str | None = None
     """The uid of the pod whose status counts."""
     claimants: set[str] = field(default_factory=set)
-    ips: set[tuple[str, str]] = field(default_factory=set)
-    """Namespace and IP of every pod of this cluster that has claimed it: registering a live id again keeps old endpoints."""
+    ips: dict[tuple[str, str], None] = field(default_factory=dict)
+    """Namespace and IP of the last pods of this cluster that claimed it: registering a live id again keeps old endpoints."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def judges(self, asked_at: float) -> bool:
         """Whether a reading asked for then says anything: no write is under way, and none came later."""
         return not self.lock.locked() and asked_at >= self.touched_at
 
+    def is_still(self, found: Instance) -> bool:
+        """Whether it has been there since it was last matched: whoever registers it after that may be somebody else."""
+        return found.registered_at == self.registered_at
+
     def learn(self, reading: Reading[str]) -> None:
         """Take over a status that was read, if it says anything."""
         if self.judges(reading.asked_at):
-            self.status = reading.value
+            self.status, self.others_say = reading.value, None
 
 
 Index = dict[tuple[Tenant, str], dict[InstanceKey, Held]]
@@ -80,7 +90,9 @@ class Instances:
         held = self._held.get(key) or self._add(Held(key))
         held.claimants.add(pod.pod.uid)
         for ip in pod.evidence.ips if pod.evidence else ():
-            held.ips.add((pod.pod.namespace, ip))
+            held.ips[pod.pod.namespace, ip] = None
+        while len(held.ips) > IPS_KEPT:
+            del held.ips[next(iter(held.ips))]
         held.owner = (max((pod, *rivals), key=_strength) if rivals else pod).pod.uid
         return held
 
@@ -90,11 +102,15 @@ class Instances:
         if held is None:
             return set()
         held.claimants.discard(uid)
-        if not held.claimants:
-            self._remove(held)
-        elif held.owner == uid:
+        if held.owner == uid:
             held.owner = None
+        self.tidy(held)
         return set(held.claimants)
+
+    def tidy(self, held: Held) -> None:
+        """Forget an instance that nobody claims; one that is being written only after that, or a second lock would be made."""
+        if not held.claimants and not held.lock.locked() and self._held.get(held.key) is held:
+            self._remove(held)
 
     def _add(self, held: Held) -> Held:
         self._held[held.key] = held

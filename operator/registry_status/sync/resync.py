@@ -7,7 +7,7 @@ status written before is silently lost. Consoles and other operators write too.
 import asyncio
 import logging
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Protocol
 
@@ -18,7 +18,7 @@ from registry_status.sync.delivery import Delivery
 from registry_status.sync.desired import PodRecord, PodRecords
 from registry_status.sync.fresh import Reading
 from registry_status.sync.instances import Held, InstanceKey
-from registry_status.sync.matching import Matched
+from registry_status.sync.matching import Matched, Refused
 
 JITTER = 0.1
 IDLE = 1.0
@@ -101,49 +101,62 @@ class Resync:
         for one in held:
             if one.judges(reading.asked_at):
                 self._judge(one, listed.get(one.key.instance_id), reading)
-        known = {one.key.instance_id for one in held}
-        self._look_for_joined(held, [found for found in reading.value if found.instance_id not in known])
+        self._look_for_joined(held, listed)
         self._forget_repairs()
 
     def _judge(self, held: Held, found: Instance | None, reading: Reading[Sequence[Instance]]) -> None:
+        if held.status is None:
+            return  # its owner is about to read it
         owner = self._records.get(held.owner) if held.owner is not None else None
-        if owner is None or held.status is None:
-            return  # nobody has said what it should be, or its owner is about to read it
-        if found is None:
+        if found is not None and not held.is_still(found):
+            self._judge_anew(held, found, reading)
+        elif owner is None:
+            return  # nobody has said what it should be
+        elif found is None:
             self._reporter.drifted(Cause.VANISHED)
             held.status = None  # unknown: its owner looks for its instances anew
             self._delivery.wake(owner.uid)
-            return
-        anew = found.registered_at != held.registered_at
-        before, held.registered_at = held.status, found.registered_at
-        if found.status == before:
-            return
-        if self._is_left_to_others(held.key):
-            return
-        held.learn(Reading(found.status, reading.asked_at))
-        cause = Cause.REGISTERED_ANEW if anew else Cause.CHANGED
-        self._reporter.drifted(cause)
-        self._note_repair(held, owner, found, cause, before)
-        self._delivery.wake(owner.uid)
+        elif found.status == held.status:
+            held.others_say = None
+        elif self._is_left_to_others(held.key):
+            held.others_say = found.status
+        else:
+            before = held.status
+            held.learn(Reading(found.status, reading.asked_at))
+            self._reporter.drifted(Cause.CHANGED)
+            self._note_repair(held, owner, found, before)
+            self._delivery.wake(owner.uid)
 
-    def _note_repair(self, held: Held, owner: PodRecord, found: Instance, cause: Cause, written: str | None) -> None:
-        repairs = self._repairs.setdefault(held.key, [])
-        repairs.append(loop_time())
+    def _judge_anew(self, held: Held, found: Instance, reading: Reading[Sequence[Instance]]) -> None:
+        """It was away in between. Whoever registered it now may be somebody else: those who claim it match it anew."""
+        if found.status != held.status:
+            self._reporter.drifted(Cause.REGISTERED_ANEW)
+        held.status = None
+        for uid in held.claimants:
+            record = self._records.get(uid)
+            if record is not None:
+                record.wanted_at, record.reread_at = reading.asked_at, loop_time()
+                self._delivery.wake(uid)
+
+    def _note_repair(self, held: Held, owner: PodRecord, found: Instance, written: str) -> None:
+        now = loop_time()
+        repairs = [moment for moment in self._repairs.get(held.key, ()) if now - moment < FIGHT_WINDOW]
+        self._repairs[held.key] = [*repairs, now]
         what = f"the registry says {found.status} of instance {found.instance_id}, not {written} as was written"
-        if len(repairs) >= FIGHT_REPAIRS:
+        if len(repairs) + 1 >= FIGHT_REPAIRS:
             text = (
-                f"{what}, {len(repairs)} times in {FIGHT_WINDOW:g} s: someone else (a console, a second operator) writes it too"
+                f"{what}, {len(repairs) + 1} times in {FIGHT_WINDOW:g} s: "
+                f"someone else (a console, a second operator) writes it too"
             )
             self._tell(owner, f"{text}; it is left to them for {FIGHT_WINDOW:g} s after this repair")
-        elif cause is Cause.CHANGED:
+        elif found.status != self._delivery.consumers.resolved(owner.desired):
             self._tell(owner, f"{what}: someone else has changed it; it is put back")
 
     def _is_left_to_others(self, key: InstanceKey) -> bool:
-        repairs = [moment for moment in self._repairs.get(key, ()) if loop_time() - moment < FIGHT_WINDOW]
-        if repairs:
-            self._repairs[key] = repairs
-        else:
-            self._repairs.pop(key, None)
+        repairs = self._repairs.get(key, ())
+        if repairs and loop_time() - repairs[-1] >= FIGHT_WINDOW:
+            del self._repairs[key]
+            return False
         return len(repairs) >= FIGHT_REPAIRS
 
     def _tell(self, owner: PodRecord, text: str) -> None:
@@ -151,15 +164,20 @@ class Resync:
             Outcome(owner.desired.pod, OutcomeKind.DRIFTED, owner.desired.status, text, instances=owner.instance_ids)
         )
 
-    def _look_for_joined(self, held: Sequence[Held], unclaimed: Sequence[Instance]) -> None:
-        """A pod may have registered again under another id: match it against what nobody claims."""
+    def _look_for_joined(self, held: Sequence[Held], listed: Mapping[str, Instance]) -> None:
+        """A pod may have registered again under another id: match it against what nobody claims, beside what it has."""
+        claimed = {one.key.instance_id for one in held}
+        unclaimed = [found for instance_id, found in listed.items() if instance_id not in claimed]
         if not unclaimed:
             return
         for uid in {one.owner for one in held if one.owner is not None}:
             record = self._records.get(uid)
             if record is None or record.desired.ended:
                 continue
-            if isinstance(self._delivery.match(record, unclaimed), Matched):
+            own = {key.instance_id for key in record.instances}
+            found = self._delivery.match(record, [*unclaimed, *(listed[name] for name in own if name in listed)])
+            is_new = isinstance(found, Matched) and not own.issuperset(one.instance_id for one in found.all)
+            if is_new or (isinstance(found, Refused) and record.told is not OutcomeKind.CONFLICT):
                 self._reporter.drifted(Cause.JOINED)
                 record.wanted_at = record.reread_at = loop_time()
                 self._delivery.wake(uid)

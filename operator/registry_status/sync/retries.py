@@ -30,6 +30,8 @@ class Retries:
         self._chance = chance
         self._budget = Budget()
         self._waiting: dict[str, None] = {}
+        self.beginning = 0
+        """How often the registry has begun to work again."""
 
     def wait_for_turn(self, record: PodRecord) -> float:
         """Seconds until a retry is allowed to run; it has its place then, and does not ask again."""
@@ -55,6 +57,7 @@ class Retries:
 
     def begin_anew(self) -> None:
         """The registry works again: all that waited for it begin anew, with their newest statuses."""
+        self.beginning += 1
         for uid in list(self._waiting):
             self._retry_now(uid)
 

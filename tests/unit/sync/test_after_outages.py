@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from registry_status.model import InstanceStatus
 from registry_status.pods.status import desired
+from registry_status.registry.base import UnavailableError
 from registry_status.registry.devserver import Refusal
 from tests.pods import running, terminated
 from tests.properties import PROFILE, TIMEOUT
@@ -138,3 +139,26 @@ async def test_what_a_container_registered_right_before_its_end_is_put_right_at_
     world.registry.available()
     await world.pass_time(0.1)
     assert world.status(last) == "DOWN"
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+@on_virtual_time
+async def test_a_registry_that_works_again_while_a_pod_is_about_to_hear_that_it_does_not_is_asked_at_once(turns: int) -> None:
+    world = World()
+    loop, fails = asyncio.get_running_loop(), [True]
+
+    def available_after(left: int) -> None:
+        loop.call_soon(available_after, left - 1) if left else world.registry.available()
+
+    def unavailable(_: str) -> UnavailableError | None:
+        if not fails:
+            return None
+        fails.clear()
+        loop.call_soon(available_after, turns)
+        return UnavailableError("unavailable", "no address works")
+
+    world.registry.fails = unavailable
+    instance = world.register(status="DOWN")
+    world.see()
+    await world.pass_time(5)
+    assert world.status(instance) == "UP"

@@ -65,6 +65,8 @@ class Claims(Story):
         """Called as a write is sent."""
         live = [self.wanted[one.uid] for one in self.pods.values() if one.uid in self.wanted]
         calls = {one.status for one in live if one.managed} or {InstanceStatus.DOWN}
+        if not any(one.may_be_registered for one in live):
+            calls.add(InstanceStatus.DOWN)  # for those that are gone: nobody else can have registered yet
         if any(one.auto for one in live) and not self.registry.services_known:
             calls.add(InstanceStatus.DOWN)
         if not self.writing:

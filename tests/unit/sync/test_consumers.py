@@ -7,7 +7,7 @@ import pytest
 from registry_status.model import OutcomeKind
 from registry_status.registry.base import PermanentError
 from registry_status.registry.devserver import NewInstance, NewService
-from tests.world import ASKED, World, on_virtual_time
+from tests.world import ASKED, SERVICE, World, on_virtual_time
 
 LOST: dict[str, Any] = {"ready": "False", "ready_since": 9}
 
@@ -149,3 +149,22 @@ async def test_where_services_may_not_be_read_it_is_down() -> None:
     await world.pass_time()
     assert world.status(instance) == "DOWN"
     assert world.kinds() == [OutcomeKind.DELIVERED]
+
+
+@on_virtual_time
+async def test_a_replica_that_leads_again_does_not_go_by_what_it_knew_before() -> None:
+    world = World()
+    instance = world.register()
+    world.see()
+    await world.pass_time(40)
+    world.engine.stand_by()
+    await world.pass_time(86_400)
+    world.state.create_service(
+        NewService(name="old", service_id="old", framework_name="ServiceComb", framework_version="3.4.0")
+    )
+    world.register(service_id="old", host="other", ip="10.1.1.1")
+    world.see(ready="False", ready_since=50_000)
+    world.state.put_status(SERVICE, instance, "DOWN")
+    world.engine.start_writing()
+    await world.pass_time(60)
+    assert (world.status(instance), world.written()) == ("DOWN", [])

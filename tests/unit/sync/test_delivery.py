@@ -642,3 +642,28 @@ async def test_what_needs_no_write_any_more_is_no_sign_that_the_registry_serves_
     crowd.see(100, ready_since=40)
     await world.pass_time(10)
     assert world.registry.calls.count("write-status") - before <= 20 * 10 + 40
+
+
+@pytest.mark.parametrize("every", [0.3, 0.5, 1.0])
+@on_virtual_time
+async def test_a_pod_whose_events_come_faster_than_a_listing_takes_is_written_all_the_same(every: float) -> None:
+    world = World()
+    world.registry.delay = 0.6
+    instance = world.register()
+    for _ in range(20):
+        world.see(ready="False", ready_since=9)
+        await world.pass_time(every)
+    assert world.status(instance) == "OUTOFSERVICE"
+
+
+@on_virtual_time
+async def test_what_was_left_alone_counts_as_nothing_acknowledged() -> None:
+    world = World()
+    instance = world.register()
+    world.see()
+    await world.pass_time(50)
+    world.see(statuses=[running(100, restarts=1)], ready="False", ready_since=99)
+    await world.pass_time(5)
+    world.see(statuses=[running(100, restarts=1)], ready_since=110)
+    await world.pass_time(5)
+    assert (world.status(instance), world.engine.acknowledged_counts()) == ("STARTING", {})

@@ -205,3 +205,23 @@ async def test_answers_that_nobody_asks_for_any_more_are_forgotten() -> None:
     assert source.reads == []
     await fresh.get("old-0", old[0].asked_at)
     assert len(source.reads) == 1
+
+
+@on_virtual_time
+async def test_who_asks_after_a_failure_does_not_share_it_though_nobody_has_heard_of_it_yet() -> None:
+    """Between the read's end and its waiters' next step the registry may have begun to work again."""
+    asked: list[int] = []
+    later: list[asyncio.Task[Reading[int]]] = []
+
+    async def read(_: str) -> int:
+        asked.append(1)
+        await asyncio.sleep(1)
+        if len(asked) == 1:
+            later.append(asyncio.create_task(fresh.get("a", 0.0)))
+            raise TimeoutError("too slow")
+        return len(asked)
+
+    fresh = Fresh(read)
+    with pytest.raises(TimeoutError, match="too slow"):
+        await fresh.get("a", 0.0)
+    assert (await later[0]).value == 2

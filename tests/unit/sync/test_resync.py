@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from registry_status.model import OutcomeKind
-from registry_status.registry.base import TransientError
+from registry_status.registry.base import PermanentError, TransientError
 from registry_status.registry.devserver import NewService
-from registry_status.sync.resync import Cause
+from registry_status.sync.resync import FIGHT_REPAIRS, FIGHT_WINDOW, Cause
 from tests.pods import running
 from tests.world import SERVICE, World, on_virtual_time
 
@@ -179,4 +179,77 @@ async def test_a_write_of_unclear_outcome_is_no_drift() -> None:
     world.registry.fails = lambda what: lost if what == "write-status" else None
     world.see(ready="False", ready_since=9)
     await world.pass_time(300)
+    assert world.drifts == []
+
+
+@on_virtual_time
+async def test_during_a_fight_a_pods_own_change_to_what_the_others_wrote_is_no_write() -> None:
+    world = World()
+    instance = world.register()
+    world.see()
+    await world.pass_time(1)
+    for _ in range(5):
+        world.state.put_status(SERVICE, instance, "DOWN")
+        await world.pass_time(ROUND)
+    world.registry.writes.clear()
+    world.see(deleting=True)
+    await world.pass_time(1)
+    assert (world.status(instance), world.registry.writes) == ("DOWN", [])
+
+
+@on_virtual_time
+async def test_a_fight_is_left_alone_for_as_long_as_was_told() -> None:
+    world = World()
+    instance = await unready(world)
+    for _ in range(FIGHT_REPAIRS):
+        world.state.put_status(SERVICE, instance, "UP")
+        await world.pass_time(ROUND + 50)
+    world.state.put_status(SERVICE, instance, "UP")
+    await world.pass_time(FIGHT_WINDOW - 2 * (ROUND + 50))
+    assert world.status(instance) == "UP"
+    await world.pass_time(2 * (ROUND + 50))
+    assert world.status(instance) == "OUTOFSERVICE"
+
+
+@on_virtual_time
+async def test_a_change_by_others_to_what_the_pod_calls_for_is_not_told_to_be_put_back() -> None:
+    world = World()
+    instance = world.register()
+    world.see()
+    await world.pass_time(5)
+    world.registry.refuses[instance] = PermanentError("403001", "not for you")
+    world.see(ready="False", ready_since=9)
+    await world.pass_time(5)
+    world.state.put_status(SERVICE, instance, "OUTOFSERVICE")
+    await world.pass_time(2 * ROUND)
+    assert OutcomeKind.DRIFTED not in world.kinds()
+    assert world.outcomes[-1].kind is OutcomeKind.DELIVERED
+
+
+@on_virtual_time
+async def test_an_ambiguity_is_told_once_and_no_instance_is_written_until_it_is_over() -> None:
+    world = World()
+    first = world.register()
+    world.see()
+    await world.pass_time(200)
+    second = world.register(endpoints=("rest://10.244.0.7:9999",))
+    await world.pass_time(ROUND)
+    told = len(world.outcomes)
+    world.registry.writes.clear()
+    world.see(ready="False", ready_since=230)
+    await world.pass_time(600)
+    assert (world.kinds()[told - 1 :], world.registry.writes, len(world.drifts)) == ([OutcomeKind.CONFLICT], [], 1)
+    world.state.delete_instance(SERVICE, second)
+    await world.pass_time(2 * ROUND)
+    assert world.status(first) == "OUTOFSERVICE"
+
+
+@on_virtual_time
+async def test_an_instance_of_weaker_evidence_beside_the_pods_own_is_no_news_at_each_round() -> None:
+    world = World()
+    world.register(properties={"podUid": "uid-1"})
+    world.see()
+    await world.pass_time(200)
+    world.register()
+    await world.pass_time(600)
     assert world.drifts == []
