@@ -7,7 +7,7 @@ import random
 import secrets
 import socket
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ from registry_status.cluster.lease import Elector, LeaseRef
 from registry_status.cluster.read import list_pod_uids, read_pod
 from registry_status.cluster.rights import MissingRightsError, check_rights, check_rights_later, needed_rights
 from registry_status.cluster.watch import run_pod_watch
-from registry_status.config import Settings, SettingsError
+from registry_status.config import Settings
 from registry_status.feed import PodFeed
 from registry_status.model import InstanceStatus
 from registry_status.pods.handlers import pod_handlers
@@ -51,12 +51,12 @@ class StartError(Exception):
 async def run_operator(settings: Settings, *, stop: asyncio.Event, ready: asyncio.Event | None = None) -> None:
     """Run until `stop` is set, or SIGTERM or SIGINT arrives; `ready` is set when all pods are listed and writing begins.
 
-    Raises `StartError` where it cannot begin. Once it has begun it does not end by itself: neither the registry's absence nor
-    the API server's ends it.
+    Raises `StartError` where it cannot begin, and `SettingsError` for files that the settings name. Once it has begun it does
+    not end by itself: neither the registry's absence nor the API server's ends it.
     """
     try:
         access = await load_access(settings.kubeconfig, settings.context, os.environ)
-        async with _rooms(settings, access, ready) as rooms:
+        async with aclosing(access), _rooms(settings, access, ready) as rooms:
             logger.info("registry-status %s: pods of %s, registry %s", __version__, access.server, settings.registry_address[0])
             if settings.dry_run:
                 logger.warning("nothing is written to the registry, no Event is posted and no Lease is taken")
@@ -74,7 +74,7 @@ async def run_operator(settings: Settings, *, stop: asyncio.Event, ready: asynci
             if not await rooms.engine.drain(DRAIN):
                 logger.warning("stopped with undelivered statuses; the next start delivers them")
             await rooms.recorder.drain(DRAIN_EVENTS)
-    except (AccessError, ListenError, MissingRightsError, SettingsError) as error:
+    except (AccessError, ListenError, MissingRightsError) as error:
         raise StartError(str(error)) from error
 
 
@@ -98,11 +98,12 @@ class _Office:
     elector: Elector | None
     gates: GateKeeper | None
     ready: asyncio.Event | None
+    dry_run: bool = False
 
     def open(self) -> None:
         if self.elector is not None:
             self.engine.stand_by()
-        self.metrics.attach(leading=lambda: self.elector is None or self.elector.leading)
+        self.metrics.attach(leading=self._writes)
 
     def listed(self) -> None:
         """Only now: a replica that does not know all pods yet would be no good leader."""
@@ -122,6 +123,10 @@ class _Office:
             self.gates.stand_by()
         self.reporter.fall_silent()
         self.metrics.leadership_changed(leading=False)
+
+    def _writes(self) -> bool:
+        """A dry run has no elector, and writes nothing; several of them would look like as many leaders."""
+        return not self.dry_run and (self.elector is None or self.elector.leading)
 
     def _begin(self) -> None:
         logger.info("comparing with the registry")
@@ -177,7 +182,7 @@ async def _rooms(settings: Settings, access: Access, ready: asyncio.Event | None
             trust_ids=settings.trust_instance_ids,
             admit=gates.open if gates is not None else None,
         )
-        office = _Office(engine, reporter, metrics, elector, gates, ready)
+        office = _Office(engine, reporter, metrics, elector, gates, ready, settings.dry_run)
         office.open()
         feed = PodFeed(
             settings, engine, health, metrics, listed=office.listed, read_pod=lambda space, name: read_pod(api, space, name)

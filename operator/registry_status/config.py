@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from registry_status import labelselector
 from registry_status.model import InstanceStatus, Tenant
 
 ENVIRONMENT_PREFIX = "REGISTRY_STATUS_"
@@ -104,7 +105,7 @@ def _url_host(netloc: str, host: str) -> str | None:
 
 def _listen(text: str) -> tuple[str, int]:
     found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\s:\[\]]+)):([0-9]{1,5})", text)
-    if found is None or int(found[3]) > 65535:
+    if found is None or int(found[3]) > 65535 or (found[2] and not HOST.fullmatch(found[2])):
         raise ValueError("HOST:PORT such as 0.0.0.0:8080 or [::]:8080")
     return found[1] or found[2], int(found[3])
 
@@ -153,8 +154,9 @@ def _lease_namespace(text: str) -> str:
     return _namespace(text) if text else ""
 
 
-def _text(text: str) -> str:
-    return text
+def _label_selector(text: str) -> str:
+    labelselector.check(text)
+    return text.strip()
 
 
 def _context(text: str) -> str:
@@ -232,8 +234,9 @@ class Settings:
         _namespace, (), "Watch these namespaces only; default: the whole cluster.", group="Kubernetes", metavar="NAME"
     )
     label_selector: str = setting(
-        _text, "", "Watch only pods with these labels (the API server does the work).", group="Kubernetes", metavar="SELECTOR"
-    )
+        _label_selector, "", "Watch only pods with these labels (the API server does the work).",
+        group="Kubernetes", metavar="SELECTOR",
+    )  # fmt: skip
     shard: str = setting(
         _shard, "", "Watch only this share of the pods, such as 1/4 (Kubernetes 1.36, feature gate ShardedListAndWatch).",
         group="Kubernetes", metavar="NUMBER/COUNT",
@@ -505,7 +508,8 @@ def _parsed(field: "dataclasses.Field[Any]", given: str | list[str]) -> object:
     texts = [given] if isinstance(given, str) else given
     if not isinstance(field.default, tuple) or field.name == "listen":
         return _parsed_one(field, texts[-1])
-    return tuple(_parsed_one(field, part.strip()) for text in texts for part in text.split(",") if part.strip())
+    parts = [_parsed_one(field, part.strip()) for text in texts for part in text.split(",") if part.strip()]
+    return tuple(dict.fromkeys(parts))  # a namespace that is named twice is watched once
 
 
 def _parsed_one(field: "dataclasses.Field[Any]", text: str) -> object:

@@ -66,7 +66,8 @@ class PodFeed:
         self._read_pod = read_pod
         self._clock = clock
         self._lists: dict[str, _List] = {}
-        self._unlisted = set(settings.namespaces or ("",))
+        self._watches = settings.namespaces or ("",)
+        self._unlisted = set(self._watches)
         self._limiter = LogLimiter(clock)
         self._confirming: dict[str, asyncio.Task[None]] = {}
 
@@ -99,9 +100,13 @@ class PodFeed:
         self._health.heard(_name(namespace), self._clock())
 
     def suffered(self, namespace: str, fault: WatchFault, detail: str) -> None:
-        """The watch goes on after a fault: count it, and say it in a line, not in a flood of them."""
+        """The watch goes on after a fault: count it, and say it in a line, not in a flood of them.
+
+        Without a namespace it is a fault of what all watches need before they can begin, and somebody is at it for all of them.
+        """
         self._faults.watch_fault(fault)
-        self._health.tried(_name(namespace), self._clock())
+        for watch in (namespace,) if namespace else self._watches:
+            self._health.tried(_name(watch), self._clock())
         where = f"namespace {namespace}" if namespace else "pods"
         fields = {"fault": fault.value}
         self._limiter.log(logger, logging.WARNING, fault, f"watch of {where}: {fault}: {detail}; it goes on", fields)

@@ -324,6 +324,41 @@ async def test_a_watch_that_fails_again_and_again_is_alive() -> None:
     assert fed.health.live(now()).checks[1].passed
 
 
+@on_virtual_time
+async def test_a_fault_outside_the_namespaces_watches_does_not_make_one_more_of_them() -> None:
+    """Such as a restart of kopf."""
+    fed = Fed(namespaces=("shop", "web"))
+    fed.feed.suffered("", WatchFault.RESTARTED, "kopf ended: it just ended")
+    await fed.listed(namespace="shop")
+    await fed.listed(namespace="web", of="web")
+    assert fed.ready()
+    assert [check.name for check in fed.health.live(now()).checks[1:]] == ["watch shop", "watch web"]
+    assert fed.faults == ["restarted"]
+
+
+@pytest.mark.parametrize("namespaces", [(), ("shop",), ("shop", "web")])
+@on_virtual_time
+async def test_an_api_server_that_is_away_from_the_start_on_is_no_reason_to_be_killed(namespaces: tuple[str, ...]) -> None:
+    """What fails is /version then, which belongs to no namespace's watch."""
+    fed = Fed(namespaces=namespaces)
+    for _ in range(100):
+        fed.feed.suffered("", WatchFault.DISCONNECTED, "refused")
+        await asyncio.sleep(60)
+        fed.health.beat(now())
+        assert fed.health.live(now()).passed
+    assert not fed.ready()
+
+
+@on_virtual_time
+async def test_a_namespaces_fault_is_no_sign_of_life_of_anothers_watch() -> None:
+    fed = Fed(namespaces=("shop", "web"))
+    for _ in range(10):
+        fed.feed.suffered("shop", WatchFault.DISCONNECTED, "refused")
+        await asyncio.sleep(60)
+    fed.health.beat(now())
+    assert [check.passed for check in fed.health.live(now()).checks] == [True, True, False]
+
+
 # --- odd objects --------------------------------------------------------------------------------
 
 

@@ -43,8 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
         settings = config.read_settings(arguments, os.environ)
         config.require(settings, "registry_address")
     except config.SettingsError as error:
-        print("\n".join(f"registry-status: {problem}" for problem in error.problems), file=sys.stderr)
-        return 2
+        return _refused(error)
     with _uncollected():
         from registry_status import app  # noqa: PLC0415 - wrong settings are told without the wait for the imports
         from registry_status.eventloop import EventLoop  # noqa: PLC0415 - nor for uvloop
@@ -54,10 +53,17 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         with asyncio.Runner(loop_factory=EventLoop) as runner:
             runner.run(_until_told(app.run_operator, settings))
+    except config.SettingsError as error:  # a file that they name
+        return _refused(error)
     except app.StartError as error:
         print(f"registry-status: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _refused(error: config.SettingsError) -> int:
+    print("\n".join(f"registry-status: {problem}" for problem in error.problems), file=sys.stderr)
+    return 2
 
 
 @contextmanager

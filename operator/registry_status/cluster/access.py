@@ -7,8 +7,10 @@ kubeconfigs are read here with `yaml` and `ssl` alone. Only what needs a program
 No token, password or key ever appears in a `repr` or in an error.
 """
 
+import asyncio
 import logging
 import os
+import re
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -26,10 +28,12 @@ SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 TOKEN_READ_EVERY = 60.0
 """Seconds. Kubernetes rotates a service account's token long before it expires, so an older copy is good for minutes."""
 
-
 logger = logging.getLogger(__name__)
 
-Fetch = Callable[[], Awaitable[tuple[str | None, float]]]
+BEARER = re.compile(r"[!-~]+")
+"""What a header can carry: neither line breaks nor any other character that only a damaged token has."""
+FETCH_AGAIN = 10.0
+"""Seconds until credentials that are still good are fetched again, where that has failed."""
 
 
 class AccessError(Exception):
@@ -45,6 +49,18 @@ class Credentials(Protocol):
     def refused(self) -> None:
         """Note that the server said 401: what was cached is worth nothing."""
 
+    async def aclose(self) -> None:
+        """End what is being fetched."""
+
+
+def bearer(token: str, where: str) -> str:
+    """Make the header of a token. Raises `AccessError` for one that no header can carry; it does not show it."""
+    if not BEARER.fullmatch(token):
+        raise AccessError(
+            f"{where}: is no bearer token; it must be one line of ASCII letters, digits and signs, without spaces"
+        )
+    return f"Bearer {token}"
+
 
 class Fixed:
     """Credentials that never change: a token or password written in the kubeconfig, or none (a client certificate)."""
@@ -58,6 +74,9 @@ class Fixed:
 
     def refused(self) -> None:
         """Nothing can be read anew."""
+
+    async def aclose(self) -> None:
+        """Nothing is being fetched."""
 
 
 class TokenFile:
@@ -80,40 +99,102 @@ class TokenFile:
         """Read it anew next time."""
         self._stale_at = self._clock()
 
+    async def aclose(self) -> None:
+        """Nothing is being fetched."""
+
     def _read(self) -> None:
         """Read it, unless it cannot be read just now: the kubelet may be in the midst of replacing it."""
         try:
+            self._header = self._bearer()
+        except AccessError:
+            if self._header is None:
+                raise
+        else:
+            self._stale_at = self._clock() + TOKEN_READ_EVERY
+
+    def _bearer(self) -> str:
+        where = f"token file {self._path}"
+        try:
             token = self._path.read_text("utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            if self._header is None:
-                raise AccessError(f"token file {self._path}: {reason(error)}") from None
-            return
-        if token:
-            self._header = f"Bearer {token}"
-            self._stale_at = self._clock() + TOKEN_READ_EVERY
-        elif self._header is None:
-            raise AccessError(f"token file {self._path}: is empty; it must hold a bearer token")
+            raise AccessError(f"{where}: {reason(error)}") from None
+        if not token:
+            raise AccessError(f"{where}: is empty; it must hold a bearer token")
+        return bearer(token, where)
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Credentials that were handed out; times are epoch seconds."""
+
+    header: str | None = field(repr=False)
+    renew_at: float
+    """From then on others are to be fetched."""
+    ends_at: float
+    """From then on they are worth nothing."""
+
+
+Fetch = Callable[[], Awaitable[Grant]]
 
 
 class Fetched:
-    """Credentials that a program or a provider hands out, good until it says or the server refuses them."""
+    """Credentials that a program or a provider hands out, good until it says or the server refuses them.
+
+    To fetch them may take longer than a request may wait. So it is one task for all who need them, which goes on when one of
+    them gives up; and as long as the last ones are good, nobody waits at all.
+    """
 
     def __init__(self, fetch: Fetch, clock: Callable[[], float] = time.time) -> None:
-        """`fetch` gives the header, and the time (epoch seconds) from which on it must not be used any more."""
+        """`fetch` raises `AccessError`."""
         self._fetch = fetch
         self._clock = clock
-        self._header: str | None = None
-        self._stale_at = 0.0
+        self._grant: Grant | None = None
+        self._renew_at = 0.0
+        self._fetching: asyncio.Task[Grant] | None = None
 
     async def authorization(self) -> str | None:
         """The header to send now."""
-        if self._clock() >= self._stale_at:
-            self._header, self._stale_at = await self._fetch()
-        return self._header
+        now, grant = self._clock(), self._grant
+        if grant is None or now >= grant.ends_at:
+            grant = await asyncio.shield(self._begin())
+        elif now >= self._renew_at:
+            self._begin()
+        return grant.header
 
     def refused(self) -> None:
-        """Read it anew next time."""
-        self._stale_at = 0.0
+        """Fetch others, or wait for those that are on their way."""
+        self._grant = None
+
+    async def aclose(self) -> None:
+        """End what is being fetched."""
+        if self._fetching is not None:
+            self._fetching.cancel()
+            await asyncio.gather(self._fetching, return_exceptions=True)
+
+    def _begin(self) -> "asyncio.Task[Grant]":
+        if self._fetching is None:
+            self._fetching = asyncio.create_task(self._renew(), name="fetch credentials")
+            self._fetching.add_done_callback(_told)
+        return self._fetching
+
+    async def _renew(self) -> Grant:
+        try:
+            grant = await self._fetch()
+        except AccessError as error:
+            if self._grant is not None:
+                logger.warning("credentials cannot be renewed, so those before stay while they last: %s", error)
+            self._renew_at = self._clock() + FETCH_AGAIN
+            raise
+        finally:
+            self._fetching = None
+        self._grant, self._renew_at = grant, grant.renew_at
+        return grant
+
+
+def _told(fetching: "asyncio.Task[Grant]") -> None:
+    """Take note of an error that nobody may have waited for; whoever has waited gets it, too."""
+    if not fetching.cancelled():
+        fetching.exception()
 
 
 class Tls:
@@ -145,9 +226,13 @@ class Tls:
         return self._context
 
     def adapt(self, adapt: Callable[[ssl.SSLContext], None]) -> None:
-        """Do this to the present context and to those that follow, as with a certificate that a plugin handed out."""
-        adapt(self._context)
-        self._adapt = adapt
+        """Do this to a new context and to those that follow, as with a certificate that a plugin handed out.
+
+        Not to the present one: connections are kept by context, and those that it has made show another certificate.
+        """
+        context = self._load()
+        adapt(context)
+        self._context, self._adapt = context, adapt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +251,10 @@ class Access:
     server_name: str | None = None
     """The name to expect in the server's certificate, if it is not the URL's."""
     proxy: str | None = field(default=None, repr=False)
+
+    async def aclose(self) -> None:
+        """End what still fetches credentials. Nothing may be sent any more."""
+        await self.credentials.aclose()
 
 
 async def load_access(
@@ -188,17 +277,34 @@ async def load_access(
 
 def _default_kubeconfigs(environment: Mapping[str, str]) -> tuple[Path, ...]:
     """Return the files of $KUBECONFIG that exist (kubectl skips the others), else the one in the home folder."""
-    named = [Path(text).expanduser() for text in environment.get("KUBECONFIG", "").split(os.pathsep) if text]
-    existing = tuple(path for path in named if path.exists())
-    if named and not existing:
+    named = [_expanded(text) for text in environment.get("KUBECONFIG", "").split(os.pathsep) if text]
+    existing = tuple(path for path in named if _there(path))
+    if existing:
+        return existing
+    if named:
         raise AccessError(f"$KUBECONFIG names no existing file: {', '.join(map(str, named))}")
-    home = Path(environment.get("HOME") or "~").expanduser() / ".kube" / "config"
-    if not named and not home.exists():
+    home = _expanded(environment.get("HOME") or "~") / ".kube" / "config"
+    if not _there(home):
         raise AccessError(
             "no way to an API server: this is no pod with a service account, $KUBECONFIG is not set, "
             f"and {home} does not exist; name a file with --kubeconfig"
         )
-    return existing or (home,)
+    return (home,)
+
+
+def _expanded(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # no such user, or no home folder at all, as in a container of any uid
+        raise AccessError(f"the home folder in {text} is not known; name a file with --kubeconfig") from None
+
+
+def _there(path: Path) -> bool:
+    """Whether there is such a file; of one that cannot be looked at, reading it will say why."""
+    try:
+        return path.exists()
+    except OSError:
+        return True
 
 
 def in_cluster(environment: Mapping[str, str], folder: Path = SERVICE_ACCOUNT) -> Access:

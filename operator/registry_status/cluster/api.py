@@ -11,12 +11,14 @@ import aiohttp
 
 from registry_status.cluster.access import Access, AccessError
 from registry_status.cluster.connection import open_session
+from registry_status.cluster.words import message, said, shown
 
 Json = dict[str, object]
 
 TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=5)
 NOT_REACHED, UNREACHABLE = 0, "Unreachable"
-UNAUTHORIZED, FORBIDDEN, NOT_FOUND, CONFLICT, INVALID, THROTTLED, SERVER_ERROR = 401, 403, 404, 409, 422, 429, 500
+BAD_REQUEST, UNAUTHORIZED, FORBIDDEN, NOT_FOUND, CONFLICT, INVALID = 400, 401, 403, 404, 409, 422
+THROTTLED, SERVER_ERROR = 429, 500
 MANAGER = "registry-status-operator"
 """Who has set a field, as `managedFields` tell."""
 STRATEGIC_MERGE = "application/strategic-merge-patch+json"
@@ -110,7 +112,7 @@ class ApiServer:
             ) as response:  # fmt: skip
                 return _answer(response, await response.read())
         except (AccessError, aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise ApiError(NOT_REACHED, UNREACHABLE, f"{self.access.server}: {str(error) or type(error).__name__}") from None
+            raise ApiError(NOT_REACHED, UNREACHABLE, f"{self.access.server}: {said(error)}") from None
 
 
 def mapping(value: object) -> Mapping[str, object]:
@@ -127,8 +129,8 @@ def _answer(response: aiohttp.ClientResponse, body: bytes) -> Json:
         raise ApiError(response.status, "NoJson", f"{response.status} {response.reason}: the answer is no JSON object")
     if response.status >= 300:
         status: dict[str, object] = answer if answer.get("kind") == "Status" else {}
-        message = status.get("message") or response.reason
-        raise ApiError(response.status, str(status.get("reason") or response.reason), f"{response.status}: {message}")
+        told = message(body, response.request_info.headers) or shown(response.reason or "")
+        raise ApiError(response.status, str(status.get("reason") or response.reason), f"{response.status}: {told}")
     return answer
 
 

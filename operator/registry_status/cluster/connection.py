@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import aiohttp
+from aiohttp.client_reqrep import ConnectionKey
 from yarl import URL
 
 if TYPE_CHECKING:
@@ -14,10 +15,15 @@ if TYPE_CHECKING:
 Handler = Callable[[aiohttp.ClientRequest], Awaitable[aiohttp.ClientResponse]]
 Middleware = Callable[[aiohttp.ClientRequest, Handler], Awaitable[aiohttp.ClientResponse]]
 
+Signature = tuple[str | None, ssl.SSLContext | bool | aiohttp.Fingerprint]
+"""What a request shows of who sends it: its header, and the context by whose certificate its connection was made."""
+
 USER_AGENT = "registry-status-operator"
 UNAUTHORIZED = 401
 CONNECTIONS = 64
-"""At once to one API server: a watch a namespace, and a few short requests."""
+"""At once to one API server for short requests."""
+WITHOUT_LIMIT = 0
+"""For watches: each holds a connection for good, and one that waits for another's would never begin."""
 DEAD_AFTER = 10
 """Seconds in which a peer must acknowledge what was sent, or a probe of a silent connection."""
 
@@ -39,7 +45,7 @@ def session_arguments(access: "Access", *middlewares: Middleware) -> SessionArgu
     proxy = URL(access.proxy) if access.proxy is not None else None
     return SessionArguments(
         request_class=_requests(access.tls) if access.tls is not None else aiohttp.ClientRequest,
-        middlewares=(*middlewares, signer(access)),
+        middlewares=(*middlewares, Signer(access)),
         cookie_jar=aiohttp.DummyCookieJar(),
         # The API server would compress lists: slower for both sides than the network between them.
         headers={"User-Agent": USER_AGENT, "Accept": "application/json", "Accept-Encoding": "identity"},
@@ -50,20 +56,40 @@ def session_arguments(access: "Access", *middlewares: Middleware) -> SessionArgu
     )
 
 
-def open_session(access: "Access", *middlewares: Middleware) -> aiohttp.ClientSession:
+def open_session(access: "Access", *middlewares: Middleware, connections: int = CONNECTIONS) -> aiohttp.ClientSession:
     """Open a session for this API server. Needs a running loop."""
-    connector = aiohttp.TCPConnector(limit=CONNECTIONS, socket_factory=patient_socket)
+    connector = aiohttp.TCPConnector(limit=connections, socket_factory=patient_socket)
     return aiohttp.ClientSession(connector=connector, **session_arguments(access, *middlewares))
 
 
+class SecureRequest(aiohttp.ClientRequest):
+    """A request that asks for the TLS context itself: sessions outlive certificates, and connections are kept by context."""
+
+    tls: Callable[[], ssl.SSLContext]
+    """Gives the context of the next connection; set by `_requests`."""
+
+    def __init__(self, method: str, url: URL, **arguments: Any) -> None:  # noqa: ANN401 - as aiohttp passes them
+        super().__init__(method, url, **arguments)
+        self._context = type(self).tls()
+
+    def renew(self) -> None:
+        """Take the context of this moment: credentials that were fetched meanwhile may have brought another certificate."""
+        self._context = type(self).tls()
+
+    @property
+    def ssl(self) -> ssl.SSLContext:
+        """The context for a new connection."""
+        return self._context
+
+    @property
+    def connection_key(self) -> ConnectionKey:
+        """What a connection that was kept must be like."""
+        return super().connection_key._replace(ssl=self._context)
+
+
 def _requests(tls: Callable[[], ssl.SSLContext]) -> type[aiohttp.ClientRequest]:
-    """Make requests that ask for the TLS context each: sessions outlive certificates, and connections are kept by context."""
-
-    class Request(aiohttp.ClientRequest):
-        def __init__(self, method: str, url: URL, **arguments: Any) -> None:  # noqa: ANN401 - as aiohttp passes them
-            super().__init__(method, url, **(arguments | {"ssl": tls()}))
-
-    return Request
+    """Make the class of the requests that take their contexts here: aiohttp makes them by itself."""
+    return type("Request", (SecureRequest,), {"tls": staticmethod(tls)})
 
 
 def patient_socket(address: aiohttp.AddrInfoType) -> socket.socket:
@@ -83,33 +109,47 @@ def patient_socket(address: aiohttp.AddrInfoType) -> socket.socket:
     return made
 
 
-def signer(access: "Access") -> Middleware:
-    """Return a middleware that puts the credentials of the moment on each request.
+class Signer:
+    """A middleware that puts the credentials of the moment on each request.
 
-    Tokens are rotated while sessions live on. After a 401 it fetches them anew, once: a second 401 is the caller's to handle.
+    Tokens and certificates are rotated while sessions live on. After a 401 it fetches them anew, once: a second 401 is the
+    caller's to handle.
     """
-    home = _origin(URL(access.server))
 
-    async def sign(request: aiohttp.ClientRequest) -> str | None:
-        header = await access.credentials.authorization()
-        if header is not None:
-            request.headers["Authorization"] = header
-        return header
+    def __init__(self, access: "Access") -> None:
+        self._access = access
+        self._home = _origin(URL(access.server))
 
-    async def middleware(request: aiohttp.ClientRequest, handler: Handler) -> aiohttp.ClientResponse:
-        if _origin(request.url) != home:
-            raise aiohttp.ClientConnectionError(f"{access.server} sent us elsewhere; redirects are not followed")
-        request.server_hostname = access.server_name
-        header = await sign(request)
+    async def __call__(self, request: aiohttp.ClientRequest, handler: Handler) -> aiohttp.ClientResponse:
+        """Send a request of the session's. Raises `AccessError` where there are no credentials."""
+        if _origin(request.url) != self._home:
+            raise aiohttp.ClientConnectionError(f"{self._access.server} sent us elsewhere; redirects are not followed")
+        request.server_hostname = self._access.server_name
+        signature = await self._sign(request)
         response = await handler(request)
-        if response.status == UNAUTHORIZED:
-            access.credentials.refused()
-            if await sign(request) != header:
-                response.close()
-                response = await handler(request)
+        if response.status == UNAUTHORIZED and await self._has_others(request, signature, response):
+            response.close()
+            response = await handler(request)
         return response
 
-    return middleware
+    async def _sign(self, request: aiohttp.ClientRequest) -> Signature:
+        header = await self._access.credentials.authorization()
+        request.headers.pop("Authorization", None)
+        if header is not None:
+            request.headers["Authorization"] = header
+        if isinstance(request, SecureRequest):
+            request.renew()
+        return header, request.ssl
+
+    async def _has_others(self, request: aiohttp.ClientRequest, refused: Signature, response: aiohttp.ClientResponse) -> bool:
+        """Sign it anew; returns whether anything about that is new. What others have fetched meanwhile is good enough."""
+        try:
+            if await self._sign(request) == refused:
+                self._access.credentials.refused()
+            return await self._sign(request) != refused
+        except BaseException:
+            response.close()
+            raise
 
 
 def _origin(url: URL) -> tuple[str, str | None, int | None]:

@@ -18,13 +18,14 @@ import logging
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Container, Mapping
+from contextlib import suppress
 from typing import Protocol, cast
 
 import aiohttp
 
 from registry_status.cluster import frames
 from registry_status.cluster.access import AccessError
-from registry_status.cluster.api import mapping
+from registry_status.cluster.api import NOT_REACHED, mapping
 from registry_status.cluster.connection import UNAUTHORIZED, Handler
 from registry_status.cluster.frames import WatchFrames
 from registry_status.cluster.lines import (
@@ -40,6 +41,7 @@ from registry_status.cluster.lines import (
 )
 from registry_status.cluster.protobuf import MalformedError, decode_object
 from registry_status.cluster.tap import Tap, tap
+from registry_status.cluster.words import message, said, shown
 
 logger = logging.getLogger(__name__)
 PODS = re.compile(r"/api/v1/(?:namespaces/(?P<namespace>[^/]+)/)?pods$")
@@ -52,6 +54,16 @@ SHORT_LIVED = 5.0
 """Seconds. A watch that lived less was no success, whatever ended it."""
 LIST_SILENCE = 60.0
 """Seconds without a byte within a list after which it is begun anew."""
+HEAD_WITHIN = 60.0
+"""Seconds in which the answer to a request for pods must begin. A watch's does before its first event, and a page's when the
+server has read it: a server gives up on its own requests after a minute. A peer that lives and says nothing, as a server behind
+a load balancer may, answers the probes of its connection for ever."""
+ANSWER_WITHIN = 20.0
+"""Seconds for the whole answer to any other request: all are short, but a busy server lets them wait for 15."""
+MESSAGE_WITHIN = 5.0
+"""Seconds for the words behind a refusal, which is known without them."""
+LONGEST_MESSAGE = 64 * 1024
+"""Bytes of them."""
 BREATH = 0.005
 """Seconds between two reads within a list. Bytes pile up meanwhile: one wake-up for 256 KiB instead of one for each few pods.
 With 10,000 pods on two cores that are the server's too: half the CPU time, and done sooner as the server gets the rest."""
@@ -89,6 +101,10 @@ class WatchListener(Protocol):
 
 class IncompleteListError(RuntimeError):
     """kopf would go on watching although the list before it is not complete: it has to start from nothing."""
+
+
+class SilentError(TimeoutError):
+    """The answer to a request did not begin in time."""
 
 
 class Pace:
@@ -137,6 +153,10 @@ class PodStreams:
         """Whether to ask for protobuf; without the filter kopf is to see each line as the server has written it."""
         self.direct = filtering
         """Whether to take watches right from their connections, for which HTTP/1.0 is asked for."""
+        self.refuses_direct: bool | None = None
+        """Whether a 400 means that HTTP/1.0 is not spoken; None: the next one may."""
+        self.answered_direct = False
+        """Whether a request in HTTP/1.0 was ever answered as it should be."""
         self.lists_in_watches = True
         """Whether the server sends lists within watches, for all that is known."""
         self._without_lists = without_lists
@@ -149,7 +169,7 @@ class PodStreams:
         namespace = (found and found["namespace"]) or ""
         watch = self._watches.setdefault(namespace, Watch(namespace, self))
         if found is None:
-            return await watch.send(request, handler)
+            return await watch.ask(request, handler)
         if request.url.query.get("watch") == "true":
             return await watch.stream(request, handler)
         return await watch.page(request, handler)
@@ -165,6 +185,18 @@ class PodStreams:
             self.listener.take(kind, pod)
         except Exception:
             logger.exception("internal error while taking an event of pod %s", mapping(pod.get("metadata")).get("name"))
+
+    def doubts_direct(self, *, direct: bool) -> bool:
+        """Judge a 400; returns whether it may mean HTTP/1.0, as from some proxies, so that the next request goes without.
+
+        Where that earns a 400, too, HTTP/1.0 was not to blame for it, nor is it for any later one.
+        """
+        if direct and self.refuses_direct is not False:
+            self.direct, self.refuses_direct = False, True
+            return True
+        if not direct and self.refuses_direct:
+            self.direct, self.refuses_direct = self.filtering, False
+        return False
 
     def refuse_lists(self) -> None:
         """Note that the server does not send lists within watches: an API server whose feature gate WatchList is off."""
@@ -194,30 +226,39 @@ class Watch:
         self._just_listed = False
         if listing:
             self._begin_list()
-        self._ask_for_speed(request)
-        response = await self.send(request, handler)
-        self._learn(response.status, listing=listing)
+        direct = self._ask_for_speed(request)
+        try:
+            response = await self.send(request, handler, HEAD_WITHIN)
+        except SilentError:
+            if not self.streams.answered_direct:
+                self.streams.direct = False  # perhaps a proxy keeps back what it cannot send in chunks
+            raise
+        self._learn(response.status, listing=listing, direct=direct)
         if response.status == OK:
             response.content = cast("aiohttp.StreamReader", SiftedStream(response, self, self._events(response, listing)))
         elif _is_final(response.status):
             self._begin_anew(response)
-        elif response.content_type == frames.CONTENT_TYPE:
-            response.content = cast("aiohttp.StreamReader", Refusal(response.content))
         return response
 
-    def _ask_for_speed(self, request: aiohttp.ClientRequest) -> None:
+    def _ask_for_speed(self, request: aiohttp.ClientRequest) -> bool:
+        """Returns whether HTTP/1.0 is asked for."""
         if self.streams.protobuf:
             request.headers["Accept"] = frames.ACCEPT
         if self.streams.direct:
             request.update_version(aiohttp.HttpVersion10)
             request.headers["Connection"] = "close"
+        return self.streams.direct
 
-    def _learn(self, status: int, *, listing: bool) -> None:
+    def _learn(self, status: int, *, listing: bool, direct: bool) -> None:
         """Leave out from now on what the server does not know."""
-        if status in (UPGRADE_REQUIRED, VERSION_REFUSED):
+        if status == OK:
+            self.streams.answered_direct |= direct
+        elif status in (UPGRADE_REQUIRED, VERSION_REFUSED):
             self.streams.direct = False
         elif status == NOT_ACCEPTABLE:
             self.streams.protobuf = False
+        elif status == BAD_REQUEST and self.streams.doubts_direct(direct=direct):
+            pass
         elif listing and status in (BAD_REQUEST, INVALID):
             self.streams.refuse_lists()
 
@@ -232,7 +273,7 @@ class Watch:
         if "continue" not in request.url.query:
             await self._wait()
             self._begin_list()
-        response = await self.send(request, handler)
+        response = await self.send(request, handler, HEAD_WITHIN)
         if response.status == OK:
             response.content = cast("aiohttp.StreamReader", SiftedPage(response.content, self))
         elif _is_final(response.status):
@@ -240,29 +281,53 @@ class Watch:
             raise aiohttp.ClientPayloadError(f"the list was refused with {response.status}; it begins anew")
         return response
 
-    async def send(self, request: aiohttp.ClientRequest, handler: Handler) -> aiohttp.ClientResponse:
+    async def ask(self, request: aiohttp.ClientRequest, handler: Handler) -> aiohttp.ClientResponse:
+        """Send a request that is about no pods. Its answer is taken as a whole, so that no fault of it goes untold."""
+
+        async def whole(request: aiohttp.ClientRequest) -> aiohttp.ClientResponse:
+            response = await handler(request)
+            if response.status < BAD_REQUEST:
+                await response.read()
+            return response
+
+        return await self.send(request, whole, ANSWER_WITHIN)
+
+    async def send(self, request: aiohttp.ClientRequest, handler: Handler, within: float) -> aiohttp.ClientResponse:
         """Send a request, for as long as the server does not take our credentials: a rotated token is there in a moment."""
         patience = Pace()
         while True:
             patience.started(self.streams.clock())
-            response = await self._try(request, handler)
+            response = await self._try(request, handler, within)
             if response.status >= BAD_REQUEST:
-                self.suffered(_fault(response.status), f"{response.status} {response.reason} for {request.url.path}")
+                await self._hear(response)
             if response.status != UNAUTHORIZED:
                 return response
             response.close()
             patience.ended(self.streams.clock())
             await asyncio.sleep(patience.due(self.streams.clock()))
 
-    async def _try(self, request: aiohttp.ClientRequest, handler: Handler) -> aiohttp.ClientResponse:
+    async def _try(self, request: aiohttp.ClientRequest, handler: Handler, within: float) -> aiohttp.ClientResponse:
         try:
-            return await handler(request)
+            async with asyncio.timeout(within) as limit:
+                return await handler(request)
         except AccessError as error:
             self.suffered(WatchFault.UNAUTHORIZED, str(error))
             raise aiohttp.ClientConnectionError(str(error)) from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            self.suffered(WatchFault.DISCONNECTED, _said(error))
+            if limit.expired():
+                silent = SilentError(f"no answer within {within:g} s")
+                self.suffered(WatchFault.DISCONNECTED, str(silent))
+                raise silent from None
+            self.suffered(WatchFault.DISCONNECTED, said(error))
             raise
+
+    async def _hear(self, response: aiohttp.ClientResponse) -> None:
+        """Tell of a refusal and why; kopf is given the words, too."""
+        refusal = Refusal(response.content, await _words(response))
+        response.content = cast("aiohttp.StreamReader", refusal)
+        why = message(refusal.words, response.request_info.headers)
+        what = f"{response.status} {shown(response.reason or '')} for {response.url.path}"
+        self.suffered(fault_of(response.status), f"{what}: {why}" if why else what)
 
     async def _wait(self) -> None:
         await asyncio.sleep(self.pace.due(self.streams.clock()))
@@ -361,7 +426,7 @@ class SiftedStream(_Content):
                     yield self._all_kept()
             self._check_end()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            self._watch.suffered(WatchFault.DISCONNECTED, _said(error))
+            self._watch.suffered(WatchFault.DISCONNECTED, said(error))
             if self._lines.in_list and isinstance(error, TimeoutError):
                 self._watch.streams.direct = False  # perhaps a proxy keeps back what it cannot send in chunks
             broken = None if self._lines.in_list else error
@@ -482,14 +547,15 @@ class RestartedStream(_Content):
 
 
 class Refusal(_Content):
-    """An error in protobuf, told to kopf in JSON."""
+    """An error that has been read."""
+
+    def __init__(self, inner: aiohttp.StreamReader, words: bytes) -> None:
+        super().__init__(inner)
+        self.words = words
 
     async def read(self) -> bytes:
         """Return the error."""
-        try:
-            return json.dumps(decode_object(await self.inner.read())).encode()
-        except MalformedError:
-            return b""
+        return self.words
 
 
 class SiftedPage(_Content):
@@ -502,9 +568,10 @@ class SiftedPage(_Content):
     async def read(self) -> bytes:
         """Return the page."""
         try:
-            body = await self.inner.read()
+            async with asyncio.timeout(LIST_SILENCE):
+                body = await self.inner.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            self._watch.suffered(WatchFault.DISCONNECTED, _said(error))
+            self._watch.suffered(WatchFault.DISCONNECTED, said(error))
             raise
         return self._watch.sift_page(body)
 
@@ -514,15 +581,28 @@ def _is_final(status: int) -> bool:
     return BAD_REQUEST <= status < SERVER_ERROR and status not in (FORBIDDEN, THROTTLED)
 
 
-def _fault(status: int) -> WatchFault:
+async def _words(response: aiohttp.ClientResponse) -> bytes:
+    """Read why something was refused, in JSON where the server says it in protobuf; as much of it as comes in good time."""
+    words = bytearray()
+    with suppress(aiohttp.ClientError, TimeoutError, OSError):
+        async with asyncio.timeout(MESSAGE_WITHIN):
+            while len(words) < LONGEST_MESSAGE and (more := await response.content.readany()):
+                words += more
+    if response.content_type != frames.CONTENT_TYPE:
+        return bytes(words)
+    try:
+        return json.dumps(decode_object(bytes(words))).encode()
+    except MalformedError:
+        return b""
+
+
+def fault_of(status: int) -> WatchFault:
+    """What an answer of this status is to a watch; 0: there was none."""
     named = {
+        NOT_REACHED: WatchFault.DISCONNECTED,
         UNAUTHORIZED: WatchFault.UNAUTHORIZED,
         FORBIDDEN: WatchFault.FORBIDDEN,
         THROTTLED: WatchFault.THROTTLED,
         GONE: WatchFault.EXPIRED,
     }
     return WatchFault.SERVER_ERROR if status >= SERVER_ERROR else named.get(status, WatchFault.REFUSED)
-
-
-def _said(error: Exception) -> str:
-    return str(error) or type(error).__name__

@@ -23,10 +23,10 @@ import kopf
 
 from registry_status.cluster.access import Access
 from registry_status.cluster.api import ApiError, ApiServer, server_version
-from registry_status.cluster.connection import open_session
+from registry_status.cluster.connection import WITHOUT_LIMIT, open_session
 from registry_status.cluster.lines import Take, WatchFault
 from registry_status.cluster.read import ShardingError, list_pods
-from registry_status.cluster.streams import PodStreams, WatchListener
+from registry_status.cluster.streams import HEAD_WITHIN, LIST_SILENCE, PodStreams, WatchListener, fault_of
 from registry_status.config import Settings
 
 _T = TypeVar("_T")
@@ -77,7 +77,7 @@ async def run_pod_watch(
         except ShardingError as error:
             problem = str(error)
         except ApiError:
-            problem = ""  # the streams have told already
+            problem = ""  # it was told already
         except Exception as error:  # noqa: BLE001 - whatever ends kopf must not end the program; a new list loses nothing
             problem = f"{type(error).__name__}: {error}"
         if stop.is_set():
@@ -99,7 +99,7 @@ async def _run_once(
 ) -> None:
     """Run kopf until it ends. Raises `ApiError` where the API server is not there to begin with, and whatever kopf raises."""
     try:
-        await _check_sharding(login.access, settings)
+        await _check_sharding(login.access, settings, login.streams.listener)
         streaming = await _unless(stop, _streams_lists(ApiServer(login.access, login.session())))
         if streaming is not None:
             kopf_settings.watching.initial_streaming = streaming and login.streams.lists_in_watches
@@ -108,15 +108,22 @@ async def _run_once(
         await login.close()
 
 
-async def _check_sharding(access: Access, settings: Settings) -> None:
+async def _check_sharding(access: Access, settings: Settings, listener: WatchListener) -> None:
     """See to it that the server knows what a shard is: one that does not passes over the question. Raises `ShardingError`.
 
-    In a session of its own: in the streams' this would be a list of all pods.
+    In a session of its own: in the streams' this would be a list of all pods. So its faults are told here.
     """
-    if settings.shard_selector:
-        async with ApiServer(access) as api:
-            namespace = settings.namespaces[0] if settings.namespaces else ""
+    if not settings.shard_selector:
+        return
+    namespace = settings.namespaces[0] if settings.namespaces else ""
+    async with ApiServer(access) as api:
+        try:
             await anext(list_pods(api, namespace, selection=settings.selection, page=1), None)
+        except ShardingError:
+            raise
+        except ApiError as error:
+            listener.suffered("", fault_of(error.status), str(error))
+            raise
 
 
 async def _streams_lists(api: ApiServer) -> bool:
@@ -192,7 +199,7 @@ class Login:
     def session(self) -> aiohttp.ClientSession:
         """Return the session in use, or open one."""
         if self._session is None or self._session.closed:
-            self._session = open_session(self.access, self.streams)
+            self._session = open_session(self.access, self.streams, connections=WITHOUT_LIMIT)
         return self._session
 
     async def close(self) -> None:
@@ -219,7 +226,7 @@ def build_settings(settings: Settings) -> kopf.OperatorSettings:
     made.queueing.idle_timeout = 0.01
     made.queueing.exit_timeout = 0.5
     made.networking.error_backoffs = Backoffs()
-    made.networking.request_timeout = 30.0
+    made.networking.request_timeout = HEAD_WITHIN + LIST_SILENCE  # the streams end a request sooner, and tell of it
     made.networking.connect_timeout = 5.0
     made.watching.connect_timeout = 5.0
     made.watching.server_timeout = LONGEST_WATCH

@@ -70,7 +70,10 @@ class HealthState:
     """What the operator's parts say of themselves. Pure: every time is passed in, on one monotonic clock."""
 
     def __init__(self, now: float, watches: Iterable[str] = ("pods",)) -> None:
-        """`watches` names the streams to expect, such as one for each namespace."""
+        """`watches` names the streams to expect, such as one for each namespace; what is said of any other counts for nothing.
+
+        One that nobody expects would never be listed, and keep the operator unready for good.
+        """
         self._beat = now
         self._watches = {name: _Watch(tried=now, heard=now) for name in watches}
 
@@ -80,17 +83,19 @@ class HealthState:
 
     def tried(self, watch: str, now: float) -> None:
         """A watch request is sent, or a pause before the next one begins: somebody is at it."""
-        self._watch(watch, now).tried = now
+        if watch in self._watches:
+            self._watches[watch].tried = now
 
     def heard(self, watch: str, now: float) -> None:
         """The API server answered a list or watch request well, or something came down the stream."""
-        state = self._watch(watch, now)
-        state.tried = state.heard = now
+        if watch in self._watches:
+            self._watches[watch].tried = self._watches[watch].heard = now
 
     def listed(self, watch: str, now: float, *, complete: bool = True) -> None:
         """The list is complete. `complete=False`: it begins anew, and what is known may be out of date."""
         self.heard(watch, now)
-        self._watch(watch, now).listed = complete
+        if watch in self._watches:
+            self._watches[watch].listed = complete
 
     def watch_age(self, now: float) -> float | None:
         """Seconds since the least heard watch was heard; None without any."""
@@ -105,9 +110,6 @@ class HealthState:
     def ready(self, now: float) -> Verdict:
         """Whether the pods were listed and are being watched."""
         return Verdict(tuple(self._up_to_date(name, watch, now) for name, watch in self._watches.items()))
-
-    def _watch(self, name: str, now: float) -> _Watch:
-        return self._watches.setdefault(name, _Watch(tried=now, heard=now))
 
     @staticmethod
     def _at_it(name: str, watch: _Watch, now: float) -> Check:

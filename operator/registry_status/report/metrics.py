@@ -238,7 +238,7 @@ class _Live(Collector):
         if self.tasks is not None:
             yield GaugeMetricFamily(PREFIX + "tasks", "Tasks of the event loop.", self.tasks())
         if self.leading is not None:
-            text = "1: this replica writes; always 1 without leader election."
+            text = "1: this replica writes; always 1 without leader election, always 0 in a dry run."
             yield GaugeMetricFamily(PREFIX + "leader", text, float(self.leading()))
         age = self.watch_age() if self.watch_age else None
         if age is not None:

@@ -12,11 +12,12 @@ from registry_status.cli.checks import kubernetes
 from registry_status.cli.checks.addresses import check_addresses
 from registry_status.cli.checks.clocks import check_clock
 from registry_status.cli.checks.finding import LISTED, Area, Finding, Findings, Level, failed, listed
-from registry_status.cli.checks.pods import check_pods, see
+from registry_status.cli.checks.pods import check_pods, see, unlisted
 from registry_status.cli.checks.settings import check_settings
 from registry_status.cluster.access import Access
-from registry_status.cluster.api import ApiServer
+from registry_status.cluster.api import ApiError, ApiServer
 from registry_status.cluster.connection import open_session
+from registry_status.cluster.read import ShardingError
 from registry_status.config import Settings
 from tests.pods import GATE, GATED, condition, pod
 
@@ -86,6 +87,17 @@ async def test_a_kubernetes_that_is_too_old_is_a_warning(
     assert f"Kubernetes {version[0]}.{version[1]} at http://127.0.0.1:1 (test)" in found.what
 
 
+@pytest.mark.parametrize(("elects", "dry_run", "looked_at"), [(True, False, True), (True, True, False), (False, False, False)])
+async def test_the_lease_is_looked_at_where_run_would_take_part_in_it(
+    monkeypatch: pytest.MonkeyPatch, *, elects: bool, dry_run: bool, looked_at: bool
+) -> None:
+    monkeypatch.setenv("POD_NAMESPACE", "ops")
+    access = Access(server="http://127.0.0.1:1", source="a test")
+    async with ApiServer(access) as api:
+        found = kubernetes.lease_of(Settings(leader_elect=elects, dry_run=dry_run), api)
+    assert (found is not None) is looked_at
+
+
 def test_lists_are_short() -> None:
     assert listed(["a"]) == "a"
     assert listed(map(str, range(LISTED + 5))).endswith("9; and 5 more")
@@ -135,3 +147,35 @@ def test_the_class_of_pods_that_lack_is_told() -> None:
     settings = Settings(operator_class="blue", namespaces=("shop",), label_selector="a=b")
     (found,) = check_pods([see(pod({"service": "cart"}), settings)], settings)
     assert found.what == "none of 1 pod in namespaces shop with labels a=b is annotated of class blue"
+
+
+BAD_SELECTOR = ApiError(400, "BadRequest", "400: unable to parse requirement")
+NO_RIGHT = kubernetes.told.error("may not list pods", "add it")
+
+
+@pytest.mark.parametrize(
+    ("error", "settings", "before", "fix"),
+    [
+        (ShardingError(), Settings(shard="1/2"), [NO_RIGHT], "switch it on, or leave out --shard"),
+        (BAD_SELECTOR, Settings(label_selector="a=b"), [], "correct --label-selector, which says 'a=b'"),
+        (BAD_SELECTOR, Settings(label_selector="a=b"), [NO_RIGHT], "correct --label-selector, which says 'a=b'"),
+        (BAD_SELECTOR, Settings(), [], "look at what it says"),
+        (
+            ApiError(403, "Forbidden", "403: no"),
+            Settings(label_selector="a=b"),
+            [NO_RIGHT],
+            "mend the errors of kubernetes above",
+        ),
+        (ApiError(403, "Forbidden", "403: no"), Settings(), [told.error("no registry", "x")], "look at what it says"),
+        (ApiError(403, "Forbidden", "403: no"), Settings(), [kubernetes.told.ok("may list pods")], "look at what it says"),
+        (ApiError(0, "Unreachable", "Connection reset"), Settings(), [], "check again in a moment"),
+        (ApiError(500, "Broken", "500: no"), Settings(label_selector="a=b"), [], "check again in a moment"),
+    ],
+)
+def test_pods_that_cannot_be_listed_are_told_with_what_mends_it(
+    error: ApiError, settings: Settings, before: list[Finding], fix: str
+) -> None:
+    found = unlisted(error, settings, before)
+    assert (found.level, found.area) == (Level.ERROR, Area.PODS)
+    assert found.what == f"the pods cannot be listed: {error}"
+    assert found.fix.startswith(fix)

@@ -1,7 +1,12 @@
 """What `run` does around the operator, in a process of its own."""
 
+import json
+import os
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 PROGRAM = """
 import gc, sys
@@ -15,3 +20,33 @@ def test_garbage_is_collected_after_the_imports_but_not_looked_for_among_modules
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.split() == ["1", "True", "True"]
     assert "/no/such/file" in done.stderr
+
+
+FILES = {
+    "a password that is not there": ["--registry-username", "me", "--registry-password-file", "{missing}"],
+    "a password that is empty": ["--registry-username", "me", "--registry-password-file", "{empty}"],
+    "an authority that is not there": ["--registry-ca-file", "{missing}"],
+    "an authority that is none": ["--registry-ca-file", "{empty}"],
+    "an access key": ["--registry-access-key-file", "{missing}", "--registry-secret-key-file", "{missing}"],
+    "a certificate": ["--registry-client-cert-file", "{missing}", "--registry-client-key-file", "{missing}"],
+}
+
+
+@pytest.mark.parametrize("words", FILES.values(), ids=FILES)
+def test_a_file_of_the_settings_that_cannot_be_used_is_a_wrong_setting(words: list[str], tmp_path: Path) -> None:
+    """The exit status of other wrong settings: whoever restarts on 1 need not on this."""
+    cluster = {"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}
+    context = {"name": "c", "context": {"cluster": "c"}}
+    (tmp_path / "config").write_text(json.dumps({"clusters": [cluster], "contexts": [context], "current-context": "c"}))
+    (tmp_path / "empty").write_text("")
+    given = [word.format(missing=tmp_path / "missing", empty=tmp_path / "empty") for word in words]
+    place = ["--kubeconfig", str(tmp_path / "config"), "--listen", "127.0.0.1:0", "--registry-address", "https://127.0.0.1:1"]
+    command = [sys.executable, "-m", "registry_status", "run", *place, *given]
+    clean = {key: text for key, text in os.environ.items() if not key.startswith("REGISTRY_STATUS_")}
+    ran = subprocess.run(command, env=clean, capture_output=True, text=True, check=False, timeout=60)
+    complaints = [line for line in ran.stderr.splitlines() if line.startswith("registry-status: ")]
+    assert ran.returncode == 2
+    assert len(complaints) == 1
+    assert complaints[0].removeprefix("registry-status: ").partition(":")[0] in words
+    assert str(tmp_path) in complaints[0]
+    assert "Traceback" not in ran.stderr

@@ -2,10 +2,14 @@
 
 import asyncio
 import base64
+import datetime as dt
 import json
+import os
+import signal
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -17,21 +21,27 @@ import pytest
 import yaml
 from aiohttp import web
 
+from registry_status.cluster import providers
 from registry_status.cluster.access import (
+    FETCH_AGAIN,
     TOKEN_READ_EVERY,
     Access,
     AccessError,
     Fetched,
+    Grant,
+    Tls,
     TokenFile,
     api_client,
     in_cluster,
     load_access,
+    unverified_context,
 )
 from registry_status.cluster.api import ApiError, ApiServer
 from registry_status.cluster.connection import open_session
 from tests.cluster.pki import make_pki
-from tests.unit.cluster.fake_api import FakeApi, access_to, answers, serving
+from tests.unit.cluster.fake_api import FakeApi, access_to, answers, refuses, serving, until
 from tests.unit.mounts import PEMS, swap
+from tests.world import on_virtual_time
 
 SECRET = "s3cr3t-t0ken"
 Write = Callable[..., Path]
@@ -130,6 +140,34 @@ async def test_a_token_file_that_is_away_for_a_moment_leaves_the_last_token_in_u
     harm(path)
     token.refused()
     assert await token.authorization() == "Bearer one"
+
+
+BROKEN_TOKENS = {"two lines": "one\ntwo", "carriage return": "one\rtwo", "control": "one\x00", "space": "a b", "foreign": "öne"}
+
+
+@pytest.mark.parametrize("token", BROKEN_TOKENS.values(), ids=BROKEN_TOKENS)
+async def test_a_token_that_no_header_can_carry_is_refused_and_not_shown(tmp_path: Path, write: Write, token: str) -> None:
+    path = tmp_path / "token"
+    path.write_text(token, "utf-8")
+    loads = [
+        lambda: load(write(user={"tokenFile": "token"})),
+        lambda: load(write(user=plugin(tmp_path, credential(token=token)))),
+    ]
+    for place, read in zip((f"token file {path}", "exec plugin: token"), loads, strict=True):
+        with pytest.raises(AccessError, match="is no bearer token; it must be one line of ASCII") as caught:
+            await read()
+        assert place in str(caught.value)
+        assert token not in str(caught.value)
+
+
+@pytest.mark.parametrize("token", BROKEN_TOKENS.values(), ids=BROKEN_TOKENS)
+async def test_a_token_file_that_is_damaged_later_leaves_the_last_token_in_use(tmp_path: Path, token: str) -> None:
+    path = tmp_path / "token"
+    path.write_text("good")
+    read = TokenFile(path)
+    path.write_text(token, "utf-8")
+    read.refused()
+    assert await read.authorization() == "Bearer good"
 
 
 # --- kubeconfigs -----------------------------------------------------------------------------------
@@ -377,17 +415,222 @@ async def test_an_exec_plugin_that_is_not_installed(write: Write) -> None:
         await load(write(user=user))
 
 
-async def test_fetched_credentials_are_fetched_again_when_they_expire() -> None:
-    now, given = 0.0, iter([("one", 10.0), ("two", 20.0)])
+@pytest.mark.parametrize("where", ["command", "apiVersion"])
+async def test_an_exec_plugin_that_is_not_described_says_what_lacks(write: Write, where: str) -> None:
+    described: dict[str, Any] = {"apiVersion": "client.authentication.k8s.io/v1", "command": "plugin"}
+    for wrong in ({key: text for key, text in described.items() if key != where}, described | {where: 5}):
+        with pytest.raises(AccessError, match=f"exec plugin: {where} must be a text"):
+            await load(write(user={"exec": wrong}))
+    for more, said in (
+        ({"args": [5]}, "args must be"),
+        ({"env": [{"name": "A"}]}, "env must be"),
+        ({"env": {}}, "No such file"),
+    ):
+        with pytest.raises(AccessError, match=said):
+            await load(write(user={"exec": described | {"command": "/nowhere/plugin"} | more}))
 
-    async def fetch() -> tuple[str | None, float]:
-        return next(given)
 
-    fetched = Fetched(fetch, clock=lambda: now)
-    now = 1.0
-    assert [await fetched.authorization(), await fetched.authorization()] == ["one", "one"]
-    now = 10.0
-    assert await fetched.authorization() == "two"
+async def test_an_exec_plugin_has_its_arguments_and_its_environment(write: Write, tmp_path: Path) -> None:
+    script = """
+import json, os, sys
+info = json.loads(os.environ["KUBERNETES_EXEC_INFO"])
+status = {"token": "-".join([sys.argv[1], os.environ["WHO"], info["kind"], os.environ["HOME"][:1]])}
+print(json.dumps({"apiVersion": info["apiVersion"], "kind": "ExecCredential", "status": status}))
+"""
+    user = plugin(tmp_path, script)
+    user["exec"] |= {"args": ["token"], "env": [{"name": "WHO", "value": "me"}]}
+    assert await (await load(write(user=user))).credentials.authorization() == "Bearer token-me-ExecCredential-/"
+
+
+HANGS = """
+import os, subprocess, sys, time
+with open({pids!r}, "a") as file:
+    print(os.getpid(), file=file, flush=True)
+    if {with_child}:
+        print(subprocess.Popen(["sleep", "30"]).pid, file=file, flush=True)
+time.sleep(30)
+"""
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("with_child", [False, True], ids=["alone", "whose own child holds its output open"])
+@pytest.mark.parametrize("ended_by", ["patience", "the end of the program"])
+async def test_an_exec_plugin_that_hangs_does_not_outlive_whoever_waits_for_it(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended_by: str, with_child: bool
+) -> None:
+    monkeypatch.setattr(providers, "PATIENCE", 1.0 if ended_by == "patience" else 30.0)
+    monkeypatch.setattr(providers, "BURIED_WITHIN", 0.3)
+    pids = tmp_path / "pids"
+    access = await load(write(user=plugin(tmp_path, credential(token="one"))))
+    (tmp_path / "plugin").write_text(f"#!{sys.executable}\n" + HANGS.format(pids=str(pids), with_child=with_child))
+    access.credentials.refused()
+    waiting = asyncio.create_task(access.credentials.authorization())
+    await until(lambda: pids.exists() and len(pids.read_text().split()) == 1 + with_child)
+    if ended_by == "patience":
+        with pytest.raises(AccessError, match="gave no answer within 1 s"):
+            await waiting
+    else:
+        await access.aclose()
+    started, *children = map(int, pids.read_text().split())
+    assert not is_running(started)
+    for child in children:
+        os.kill(child, signal.SIGKILL)
+    await asyncio.gather(waiting, return_exceptions=True)
+
+
+class Counter:
+    """Where credentials are fetched: it takes its time, and gives what the script says."""
+
+    def __init__(self, *script: float | AccessError, takes: float = 3.0) -> None:
+        """The script says for how many seconds each is good, or what goes wrong."""
+        self.script = list(script)
+        self.takes = takes
+        self.begun = 0
+        self.ended = 0
+
+    async def __call__(self) -> Grant:
+        self.begun += 1
+        number = self.begun
+        try:
+            await asyncio.sleep(self.takes)
+        finally:
+            self.ended += 1
+        said = self.script.pop(0)
+        if isinstance(said, AccessError):
+            raise said
+        return Grant(f"Bearer {number}", now() + said - 10, now() + said)
+
+    def fetched(self) -> Fetched:
+        return Fetched(self, clock=now)
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+@on_virtual_time
+async def test_fetched_credentials_are_fetched_when_they_are_needed_and_not_again_while_they_are_good() -> None:
+    counter = Counter(100)
+    fetched = counter.fetched()
+    assert [await fetched.authorization() for _ in range(3)] == ["Bearer 1"] * 3
+    assert (counter.begun, now()) == (1, 1003)
+
+
+@on_virtual_time
+async def test_all_who_need_credentials_at_once_wait_for_one_fetch() -> None:
+    counter = Counter(100)
+    fetched = counter.fetched()
+    assert set(await asyncio.gather(*(fetched.authorization() for _ in range(50)))) == {"Bearer 1"}
+    assert counter.begun == 1
+
+
+@on_virtual_time
+async def test_a_request_that_gives_up_does_not_end_the_fetch_that_the_next_one_needs() -> None:
+    """A Lease has two seconds: fetched for each of its requests anew, credentials that take three would never be there."""
+    counter = Counter(100)
+    fetched = counter.fetched()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(fetched.authorization(), 2)
+    assert await asyncio.wait_for(fetched.authorization(), 2) == "Bearer 1"
+    assert (counter.begun, now()) == (1, 1003)
+
+
+@on_virtual_time
+async def test_nobody_waits_for_new_credentials_while_the_old_ones_are_good() -> None:
+    counter = Counter(100, 100)
+    fetched = counter.fetched()
+    await fetched.authorization()
+    await asyncio.sleep(91)
+    began = now()
+    assert [await fetched.authorization() for _ in range(3)] == ["Bearer 1"] * 3
+    assert (now(), counter.begun) == (began, 1)
+    await asyncio.sleep(4)
+    assert await fetched.authorization() == "Bearer 2"
+    assert (counter.begun, counter.ended) == (2, 2)
+
+
+@on_virtual_time
+async def test_credentials_that_have_ended_or_were_refused_are_sent_no_more() -> None:
+    counter = Counter(100, 100, 100)
+    fetched = counter.fetched()
+    await fetched.authorization()
+    await asyncio.sleep(100)
+    assert await fetched.authorization() == "Bearer 2"
+    fetched.refused()
+    assert await fetched.authorization() == "Bearer 3"
+
+
+@on_virtual_time
+async def test_credentials_that_are_refused_while_others_are_on_their_way_wait_for_these() -> None:
+    counter = Counter(100, 100)
+    fetched = counter.fetched()
+    await fetched.authorization()
+    await asyncio.sleep(91)
+    await fetched.authorization()
+    fetched.refused()
+    assert await fetched.authorization() == "Bearer 2"
+    assert counter.begun == 2
+
+
+@on_virtual_time
+async def test_a_renewal_that_fails_leaves_good_credentials_in_use_and_is_tried_again_but_not_with_each_request(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    counter = Counter(100, AccessError("not now"), 100, takes=0.1)
+    fetched = counter.fetched()
+    await fetched.authorization()
+    await asyncio.sleep(90)
+    for _ in range(8):
+        assert await fetched.authorization() == "Bearer 1"
+        await asyncio.sleep(1)
+    assert counter.begun == 2
+    assert ["not now" in line for line in caplog.messages] == [True]
+    await asyncio.sleep(FETCH_AGAIN)
+    assert await fetched.authorization() == "Bearer 3"
+
+
+@on_virtual_time
+async def test_a_fetch_that_fails_is_told_to_all_who_wait_and_to_nobody_else() -> None:
+    counter = Counter(AccessError("not now"), AccessError("nor now"), 100)
+    fetched = counter.fetched()
+    told = await asyncio.gather(*(fetched.authorization() for _ in range(3)), return_exceptions=True)
+    assert [str(error) for error in told] == ["not now"] * 3
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(fetched.authorization(), 1)
+    await asyncio.sleep(5)
+    assert await fetched.authorization() == "Bearer 3"
+
+
+@on_virtual_time
+async def test_closing_ends_a_fetch() -> None:
+    counter = Counter(100)
+    fetched = counter.fetched()
+    waiting = asyncio.create_task(fetched.authorization())
+    await asyncio.sleep(1)
+    await Access(server="https://h", source="test", credentials=fetched).aclose()
+    assert (counter.ended, now()) == (1, 1001)
+    await asyncio.gather(waiting, return_exceptions=True)
+    await fetched.aclose()
+
+
+@pytest.mark.parametrize(("lasts", "renewed_after"), [(3600, 3540), (120, 60), (40, 20), (-5, -5)])
+async def test_credentials_of_a_plugin_are_renewed_a_minute_before_their_end_or_after_half_their_time(
+    lasts: float, renewed_after: float, tmp_path: Path
+) -> None:
+    began = time.time()
+    end = dt.datetime.fromtimestamp(began + lasts, dt.UTC).isoformat()
+    described = plugin(tmp_path, credential(token=SECRET, expirationTimestamp=end))["exec"]
+    grant = await providers.plugin_of("user", described, Tls(unverified_context)).fetch()
+    assert grant.ends_at == pytest.approx(began + lasts, abs=0.01)
+    assert grant.renew_at == pytest.approx(began + renewed_after, abs=2)
 
 
 # --- rotation --------------------------------------------------------------------------------------
@@ -490,6 +733,102 @@ async def test_a_rotated_client_certificate_is_shown_on_the_next_connection(writ
             swap(tmp_path, **{"tls.crt": "rotated", "tls.key": "rotated-key"})
             assert await trusts(session, api)
     assert api.callers == ["client", "client", "rotated"]
+
+
+class Strict(TlsApi):
+    """Refuses who shows a certificate that has ended, on whatever connection."""
+
+    def __init__(self, name: str, *ended: str) -> None:
+        super().__init__(name)
+        self.ended = set(ended)
+
+    async def __call__(self, request: web.BaseRequest) -> web.Response:
+        answer = await super().__call__(request)
+        refused = {"kind": "Status", "reason": "Unauthorized", "code": 401}
+        return web.json_response(refused, status=401) if self.callers[-1] in self.ended else answer
+
+
+def in_turns(folder: Path, **status: str) -> dict[str, Any]:
+    """A plugin that hands out two certificates in turns."""
+    first, second = (
+        credential(
+            clientCertificateData=(PEMS / f"{name}.pem").read_text(), clientKeyData=(PEMS / f"{name}-key.pem").read_text(),
+            **status,
+        ) for name in ("client", "rotated")
+    )  # fmt: skip
+    count = str(folder / "count")
+    script = f"open({count!r}, 'a').write('x')\nif len(open({count!r}).read()) % 2:\n    {first}\nelse:\n    {second}\n"
+    return plugin(folder, script)
+
+
+def trusting(api: TlsApi) -> dict[str, Any]:
+    return {"server": api.url, "certificate-authority": str(PEMS / "ca.pem")}
+
+
+async def test_a_certificate_that_a_plugin_renews_is_shown_although_a_connection_was_kept(write: Write, tmp_path: Path) -> None:
+    async with Strict("server").serving() as api:
+        assert isinstance(api, Strict)
+        async with ApiServer(await load(write(cluster=trusting(api), user=in_turns(tmp_path)))) as server:
+            await server.get("/x")
+            api.ended = {"client"}
+            await server.get("/x")  # refused, and sent once more
+            await server.get("/x")
+    assert api.callers == ["client", "client", "rotated", "rotated"]
+
+
+async def test_a_certificate_that_was_renewed_for_a_request_is_shown_by_that_request(write: Write, tmp_path: Path) -> None:
+    async with TlsApi("server").serving() as api:
+        user = in_turns(tmp_path, expirationTimestamp="2020-01-01T00:00:00Z")
+        async with ApiServer(await load(write(cluster=trusting(api), user=user))) as server:
+            for _ in range(3):
+                await server.get("/x")
+    assert api.callers == ["rotated", "client", "rotated"]
+
+
+async def test_the_kubernetes_client_shows_a_renewed_certificate_too(write: Write, tmp_path: Path) -> None:
+    async with Strict("server").serving() as api:
+        assert isinstance(api, Strict)
+        client = api_client(await load(write(cluster=trusting(api), user=in_turns(tmp_path))))
+        try:
+            assert (await client.rest_client.request("GET", api.url)).status == 200
+            api.ended = {"client"}
+            assert (await client.rest_client.request("GET", api.url)).status == 200
+        finally:
+            await client.close()
+    assert api.callers == ["client", "client", "rotated"]
+
+
+async def test_a_certificate_that_is_handed_out_once_more_makes_no_connection_anew(write: Write, tmp_path: Path) -> None:
+    pem, key = ((PEMS / f"{name}.pem").read_text() for name in ("client", "client-key"))
+    script = credential(clientCertificateData=pem, clientKeyData=key)
+    async with Strict("server", "client").serving() as api:
+        access = await load(write(cluster=trusting(api), user=plugin(tmp_path, script)))
+        assert access.tls is not None
+        before = access.tls()
+        async with ApiServer(access) as server:
+            with pytest.raises(ApiError, match="401"):
+                await server.get("/x")
+        assert access.tls() is before
+    assert api.callers == ["client"]
+
+
+async def test_a_401_that_comes_late_does_not_cost_another_fetch_of_what_others_have_fetched_meanwhile() -> None:
+    counter = Counter(1000, 1000, takes=0.0)
+    both_asked = asyncio.Event()
+
+    class Slow(FakeApi):
+        async def __call__(self, request: web.Request) -> web.StreamResponse:
+            answer = refuses(401) if request.headers["Authorization"] == "Bearer 1" else answers({})
+            if request.path == "/late":
+                both_asked.set()
+                await until(lambda: counter.begun == 2)
+            else:
+                await both_asked.wait()
+            return await answer(request)
+
+    async with serving(Slow()) as api, ApiServer(access_to(api, counter.fetched())) as server:
+        await asyncio.gather(server.get("/late"), server.get("/soon"))
+    assert counter.begun == 2
 
 
 @pytest.mark.usefixtures("looks_at_once")

@@ -1,5 +1,6 @@
 """The parts of the session, one by one; how they work together is in test_watch.py."""
 
+import asyncio
 import json
 import socket
 from collections import defaultdict, deque
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry_status.cluster.connection import DEAD_AFTER, open_session, patient_socket
+from registry_status.cluster.connection import CONNECTIONS, DEAD_AFTER, open_session, patient_socket
 from registry_status.cluster.lines import Known, Queued, WatchFault
 from registry_status.cluster.streams import SHORT_LIVED, SLOWEST_PACE, IncompleteListError, Pace, PodStreams
 from registry_status.cluster.watch import Login
@@ -85,6 +86,19 @@ async def test_another_login_opens_a_session_only_when_the_last_one_was_closed()
         assert not second.closed
         await login.close()
         assert second.closed
+
+
+@pytest.mark.timeout(30)
+async def test_however_many_namespaces_are_watched_each_has_its_connection() -> None:
+    """Each watch holds one for good: the first beyond a limit would wait for ever, and nobody would be told."""
+    async with serving(FakeApi()) as api:
+        login = Login(access_to(api), pod_streams())
+        paths = [f"{api.url}/api/v1/namespaces/n{number}/pods" for number in range(CONNECTIONS + 36)]
+        asked = [login.session().get(f"{path}?watch=true&sendInitialEvents=true") for path in paths]
+        async with asyncio.timeout(10):
+            answers = await asyncio.gather(*asked)
+        assert [answer.status for answer in answers] == [200] * 100
+        await login.close()
 
 
 async def test_requests_go_nowhere_else() -> None:

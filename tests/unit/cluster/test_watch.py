@@ -12,10 +12,10 @@ from typing import Any
 
 import kopf
 import pytest
-from aiohttp import HttpVersion10, HttpVersion11
+from aiohttp import HttpVersion10, HttpVersion11, web
 
 from registry_status.cluster import streams, watch
-from registry_status.cluster.access import AccessError, TokenFile
+from registry_status.cluster.access import AccessError, Fixed, TokenFile
 from registry_status.cluster.lines import Take, WatchFault
 from registry_status.cluster.watch import LONGEST_WATCH, Backoffs, build_settings, run_pod_watch
 from registry_status.config import Settings
@@ -372,6 +372,186 @@ async def test_a_list_that_somebody_keeps_back_is_asked_for_without_http_1_0(
     assert api.watched_with == [HttpVersion10, HttpVersion11]
 
 
+async def test_a_server_that_answers_http_1_0_with_400_is_not_asked_for_it_again(api: FakeApi) -> None:
+    """As old proxies do. The list within the watch is not to blame, and is asked for again."""
+    api.play(refuses(400), sends(added("a") + end_of_list(), then="end"), sends(line("MODIFIED", pod("a", 10)), then="end"))
+    async with running(api) as run:
+        await until(lambda: len(api.watched_with) == 4)
+    assert api.watched_with[:4] == [HttpVersion10, HttpVersion11, HttpVersion11, HttpVersion11]
+    assert api.pod_requests()[1]["sendInitialEvents"] == "true"
+    assert run.events == [(None, "a"), ("MODIFIED", "a")]
+
+
+async def test_a_400_that_has_nothing_to_do_with_http_1_0_leaves_it_in_use(api: FakeApi) -> None:
+    api.version = answers({"major": "1", "minor": "30"})
+    api.play(page("a"), refuses(400), page("a"), refuses(400), page("a"), refuses(400), page("a"), sends())
+    async with running(api) as run:
+        await until(lambda: len(api.pod_requests()) == 8)
+    watched = [used for used, asked in zip(api.watched_with, api.pod_requests(), strict=True) if "watch" in asked]
+    assert watched == [HttpVersion10, HttpVersion11, HttpVersion10, HttpVersion10]
+    assert run.listener.kinds() == [WatchFault.REFUSED] * 3
+
+
+SILENT: list[tuple[str, list[Any]]] = [
+    ("the list within a watch", [hangs, sends(added("a") + end_of_list())]),
+    ("a resumed watch", [sends(added("a") + end_of_list(), then="end"), hangs, sends(line("MODIFIED", pod("a", 10)))]),
+]
+
+
+@pytest.mark.parametrize("acts", [acts for _, acts in SILENT], ids=[name for name, _ in SILENT])
+async def test_a_server_that_takes_a_watch_and_says_nothing_is_asked_again(
+    api: FakeApi, acts: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "HEAD_WITHIN", 0.2)
+    api.play(*acts)
+    async with running(api) as run:
+        await until(lambda: len(api.pod_requests()) == len(acts) and "a" in run.names())
+        await until(lambda: run.events[-1][0] == ("MODIFIED" if len(acts) > 2 else None))
+    assert "no answer within 0.2 s" in [said for _, _, said in run.listener.faults]
+    assert run.listener.kinds()[-1] is WatchFault.DISCONNECTED
+    assert WatchFault.RESTARTED not in run.listener.kinds()
+
+
+async def test_a_server_that_takes_a_list_and_says_nothing_is_asked_again(
+    api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "HEAD_WITHIN", 0.2)
+    api.version = answers({"major": "1", "minor": "30"})
+    api.play(hangs, page("a", more="next"), hangs, page("b"), sends())
+    async with running(api) as run:
+        await until(lambda: run.listener.finished)
+    assert run.listener.finished == [("", frozenset({"uid-a", "uid-b"}))]
+    assert run.listener.faults == [("", WatchFault.DISCONNECTED, "no answer within 0.2 s")] * 2
+
+
+async def test_a_page_that_falls_silent_is_asked_for_again(api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "LIST_SILENCE", 0.1)
+    api.version = answers({"major": "1", "minor": "30"})
+    api.play(sends(b'{"kind":"PodList","apiVersion":"v1","metadata":{'), page("a"), sends())
+    async with running(api) as run:
+        await until(lambda: run.listener.finished)
+    assert run.listener.finished == [("", frozenset({"uid-a"}))]
+    assert run.listener.kinds() == [WatchFault.DISCONNECTED]
+
+
+@pytest.mark.parametrize("silent", [hangs, sends(b'{"major": "1", ')], ids=["nothing", "half an answer"])
+async def test_a_server_that_does_not_tell_its_version_is_told_of_and_asked_again(
+    api: FakeApi, silent: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is nobody's watch yet: what is not told here is not seen as a try, and ends in a restart."""
+    monkeypatch.setattr(streams, "ANSWER_WITHIN", 0.1)
+    api.version = silent
+    async with running(api) as run:
+        await until(lambda: len(run.listener.faults) >= 2)
+        api.version = answers({"major": "1", "minor": "36"})
+        await until(lambda: run.listener.finished)
+    assert run.listener.faults[0] == ("", WatchFault.DISCONNECTED, "no answer within 0.1 s")
+
+
+def test_kopfs_own_limit_of_a_request_comes_after_ours() -> None:
+    """It would end it untold."""
+    limit = build_settings(Settings()).networking.request_timeout
+    assert limit is not None
+    assert limit >= streams.HEAD_WITHIN + streams.LIST_SILENCE
+    assert limit > streams.ANSWER_WITHIN
+
+
+async def test_a_list_that_never_begins_is_asked_for_without_http_1_0(api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Perhaps somebody keeps back what he cannot send in chunks; who has sent it once does not."""
+    monkeypatch.setattr(streams, "HEAD_WITHIN", 0.1)
+    api.play(hangs, sends(added("a") + end_of_list()))
+    async with running(api) as run:
+        await until(lambda: run.listener.finished)
+    assert api.watched_with == [HttpVersion10, HttpVersion11]
+
+
+async def test_a_server_that_once_answered_http_1_0_and_is_silent_later_is_asked_for_it_again(
+    api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "HEAD_WITHIN", 0.1)
+    api.play(sends(added("a") + end_of_list(), error(410)), hangs, sends(added("b") + end_of_list()))
+    async with running(api) as run:
+        await until(lambda: "b" in run.names())
+    assert set(api.watched_with) == {HttpVersion10}
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 422, 429, 500])
+async def test_a_refusal_is_told_with_the_servers_own_words(api: FakeApi, status: int) -> None:
+    told = {"kind": "Status", "message": f"unable to parse\nrequirement {'x' * 1000}", "code": status}
+    api.play(*[answers(told, status)] * 2, *[page("a")] * 2, sends(added("a") + end_of_list()))
+    async with running(api) as run:
+        await until(lambda: run.listener.faults)
+    (said, *_) = [detail for _, _, detail in run.listener.faults]
+    assert said.startswith(f"{status} ")
+    assert " for /api/v1/pods: unable to parse requirement xxx" in said
+    assert len(said.encode()) < 500
+
+
+@pytest.mark.parametrize("body", [b"<html>token-of-ours</html>", b"\xff", b"[]", b"{}", b'{"kind":"Status","message":5}'])
+async def test_a_refusal_in_another_form_is_told_by_its_status(api: FakeApi, body: bytes) -> None:
+    async def act(_: web.Request) -> web.StreamResponse:
+        return web.Response(status=404, body=body)
+
+    api.play(act)
+    async with running(api) as run:
+        await until(lambda: run.listener.faults)
+    assert run.listener.faults[0] == ("", WatchFault.REFUSED, "404 Not Found for /api/v1/pods")
+
+
+async def test_a_refusal_whose_words_never_come_is_told_without_them(api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def act(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(status=503, headers={"Content-Length": "100"})
+        await response.prepare(request)
+        await response.write(b'{"kind"')
+        await asyncio.sleep(60)
+        return response
+
+    monkeypatch.setattr(streams, "MESSAGE_WITHIN", 0.1)
+    api.play(act, sends(added("a") + end_of_list()))
+    async with running(api) as run:
+        await until(lambda: run.names() == ["a"])
+    assert run.listener.faults == [("", WatchFault.SERVER_ERROR, "503 Service Unavailable for /api/v1/pods")]
+
+
+async def test_our_own_token_is_not_told_should_it_come_back(api: FakeApi) -> None:
+    told = {"kind": "Status", "message": "no user has 0paque and\x1b[31m more", "code": 403}
+    api.play(answers(told, 403))
+    async with running(api, credentials=Fixed("Bearer 0paque")) as run:
+        await until(lambda: run.listener.faults)
+    assert run.listener.faults[0][2] == "403 Forbidden for /api/v1/pods: no user has [redacted] and [31m more"
+
+
+async def test_a_server_that_is_away_is_told_in_words() -> None:
+    api, port = FakeApi(), await closed_port()
+    api.url = f"http://127.0.0.1:{port}"
+    async with running(api) as run:
+        await until(lambda: run.listener.faults)
+    assert run.listener.faults[0][2] == f"cannot connect to 127.0.0.1:{port}: Connection refused"
+
+
+@pytest.mark.parametrize("shard", ["", "1/2"])
+async def test_it_tells_of_a_server_that_is_away_with_and_without_shards(shard: str) -> None:
+    """Whether the server knows shards is asked before anything else: untold, an outage would end in a restart."""
+    api, port = FakeApi(), await closed_port()
+    api.url = f"http://127.0.0.1:{port}"
+    async with running(api, shard=shard, namespaces=("shop",)) as run:
+        await until(lambda: len(run.listener.faults) >= 2)
+    assert {(namespace, fault) for namespace, fault, _ in run.listener.faults} == {("", WatchFault.DISCONNECTED)}
+
+
+@pytest.mark.parametrize(
+    ("status", "fault"),
+    [(403, WatchFault.FORBIDDEN), (401, WatchFault.UNAUTHORIZED), (429, WatchFault.THROTTLED), (500, WatchFault.SERVER_ERROR)],
+)
+async def test_a_refusal_of_the_question_for_shards_is_told_as_that_of_a_list(
+    api: FakeApi, status: int, fault: WatchFault
+) -> None:
+    api.play(*[refuses(status)] * 20)
+    async with running(api, shard="1/2") as run:
+        await until(lambda: len(run.listener.faults) >= 2)
+    assert run.listener.faults[0] == ("", fault, f"{status}: says {status}")
+
+
 async def test_a_connection_that_breaks_is_resumed_without_a_new_list(api: FakeApi) -> None:
     api.play(sends(added("a") + end_of_list(), line("MODIFIED", pod("a", 17)), then="cut"), sends(added("b", version=18)))
     async with running(api) as run:
@@ -454,6 +634,9 @@ async def test_credentials_that_cannot_be_had_for_a_while_do_not_end_it(api: Fak
             return None
 
         def refused(self) -> None:
+            pass
+
+        async def aclose(self) -> None:
             pass
 
     api.play(*[sends(end_of_list(), then="end")] * 3)

@@ -56,9 +56,6 @@ def relisting_at(now: float) -> Step:
         ([listed_at(1), tried_at(500)], 500, False),
         ([listed_at(1), relisting_at(2)], 2, False),
         ([listed_at(1), relisting_at(2), listed_at(3)], 3, True),
-        ([listed_at(1), listed_at(1, "shop")], 1, True),
-        ([listed_at(1), heard_at(1, "shop")], 1, False),
-        ([listed_at(1), listed_at(1, "shop"), heard_at(500)], 500, False),
     ],
 )
 def test_ready_means_listed_and_watching(steps: list[Step], now: float, ready: bool) -> None:
@@ -78,7 +75,6 @@ def test_ready_means_listed_and_watching(steps: list[Step], now: float, ready: b
         ([beating_at(1000), tried_at(990)], 1000, True),
         ([beating_at(1000), heard_at(990)], 1000, True),
         ([beating_at(1000), listed_at(990)], 1000, True),
-        ([beating_at(1000), listed_at(990), tried_at(1, "shop")], 1000, False),
     ],
 )
 def test_live_means_that_a_restart_would_not_help(steps: list[Step], now: float, live: bool) -> None:
@@ -86,6 +82,41 @@ def test_live_means_that_a_restart_would_not_help(steps: list[Step], now: float,
     for step in steps:
         step(state)
     assert state.live(now).passed is live
+
+
+@pytest.mark.parametrize(
+    ("steps", "now", "ready"),
+    [
+        ([listed_at(1), listed_at(1, "shop")], 1, True),
+        ([listed_at(1), heard_at(1, "shop")], 1, False),
+        ([listed_at(1), listed_at(1, "shop"), heard_at(500)], 500, False),
+    ],
+)
+def test_ready_means_that_all_of_several_are(steps: list[Step], now: float, ready: bool) -> None:
+    state = HealthState(0.0, ["pods", "shop"])
+    for step in steps:
+        step(state)
+    assert state.ready(now).passed is ready
+
+
+@pytest.mark.parametrize(("tried_shop_at", "live"), [(990, True), (1, False)])
+def test_live_means_that_all_of_several_are_tried(tried_shop_at: float, live: bool) -> None:
+    state = HealthState(0.0, ["pods", "shop"])
+    for step in (beating_at(1000), listed_at(990), tried_at(tried_shop_at, "shop")):
+        step(state)
+    assert state.live(1000).passed is live
+
+
+@pytest.mark.parametrize("step", [tried_at(1), heard_at(1), listed_at(1), relisting_at(1)])
+def test_what_is_said_of_a_watch_that_nobody_expects_counts_for_nothing(step: Step) -> None:
+    """It would never be listed, and so keep the operator unready for good and end it after five minutes."""
+    state = HealthState(0.0, ["shop"])
+    state.listed("shop", 1.0)
+    step(state)
+    assert state.ready(1.0).passed
+    state.beat(1000.0)
+    state.heard("shop", 1000.0)
+    assert (state.live(1000.0).passed, state.watch_age(1000.0)) == (True, 0.0)
 
 
 def test_an_api_server_that_is_away_for_hours_makes_it_unready_but_never_kills_it() -> None:

@@ -8,7 +8,7 @@ from registry_status.cli.checks.addresses import check_addresses
 from registry_status.cli.checks.finding import Area, Finding, Findings, failed
 from registry_status.cli.checks.kubernetes import check_kubernetes, lease_of, unreachable
 from registry_status.cli.checks.operators import check_operators
-from registry_status.cli.checks.pods import Seen, check_forgotten, check_judged, check_pods, see
+from registry_status.cli.checks.pods import Seen, check_forgotten, check_judged, check_pods, see, unlisted
 from registry_status.cli.checks.registry import check_access, check_harm
 from registry_status.cli.checks.settings import check_settings, refused
 from registry_status.cli.checks.workloads import check_workloads
@@ -18,7 +18,6 @@ from registry_status.cli.show import Progress
 from registry_status.cluster.access import AccessError, load_access
 from registry_status.cluster.api import ApiError, ApiServer
 from registry_status.cluster.connection import open_session
-from registry_status.cluster.read import ShardingError
 from registry_status.config import NotReady, Settings, SettingsError
 from registry_status.model import Desired, PodRef, Reason, Target
 from registry_status.registry.base import RegistryError
@@ -77,9 +76,7 @@ class _Checkup:
                     api, settings, lambda pod: see(pod, settings), lambda count: progress.at("pods listed", count)
                 )
         except ApiError as error:
-            sharding = isinstance(error, ShardingError)
-            fix = "switch it on, or leave out --shard" if sharding else "mend the errors of kubernetes above"
-            self.found.append(Findings(Area.PODS).error(f"the pods cannot be listed: {error}", fix))
+            self.found.append(unlisted(error, settings, self.found))
             return
         self.found += check_pods(self._seen, settings)
         await self._take(check_workloads(api, settings))

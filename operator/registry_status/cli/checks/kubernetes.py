@@ -21,7 +21,7 @@ told = Findings(Area.KUBERNETES)
 
 def lease_of(settings: Settings, api: ApiServer) -> LeaseRef | None:
     """Which Lease `run` would take part in."""
-    if not settings.leader_elect:
+    if not settings.leader_elect or settings.dry_run:
         return None
     namespace = settings.lease_namespace or os.environ.get("POD_NAMESPACE") or api.access.namespace
     return LeaseRef(namespace, settings.lease_name)

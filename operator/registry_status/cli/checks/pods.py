@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TypeVar
 
-from registry_status.cli.checks.finding import LISTED, Area, Finding, Findings, counted, listed
+from registry_status.cli.checks.finding import LISTED, Area, Finding, Findings, counted, failed, listed
 from registry_status.cli.checks.workloads import bears
 from registry_status.cli.judging import Candidates, Judged, State, judge
 from registry_status.cli.reading import Place, RawPod, Register
-from registry_status.cluster.api import mapping
+from registry_status.cluster.api import BAD_REQUEST, ApiError, mapping
+from registry_status.cluster.read import ShardingError
 from registry_status.config import NotReady, Settings
 from registry_status.model import Desired, InstanceStatus, PodRef, Reason
 from registry_status.pods.annotations import KEYS, Asked, read
@@ -82,6 +83,23 @@ def _strangers(pod: RawPod, settings: Settings) -> Iterator[str]:
     for key in _metadata(pod, "labels"):
         if key.startswith(settings.prefix) and key.removeprefix(settings.prefix) in KEYS:
             yield f"label {key}"
+
+
+def unlisted(error: ApiError, settings: Settings, found: Iterable[Finding]) -> Finding:
+    """What to say where the API server does not list the pods; `found` is what was found before."""
+    return told.error(f"the pods cannot be listed: {error}", _how_to_list(error, settings, found))
+
+
+def _how_to_list(error: ApiError, settings: Settings, found: Iterable[Finding]) -> str:
+    if isinstance(error, ShardingError):
+        return "switch it on, or leave out --shard"
+    if error.status == BAD_REQUEST and settings.label_selector:
+        return f"correct --label-selector, which says {settings.label_selector!r}"
+    if failed(one for one in found if one.area is Area.KUBERNETES):
+        return "mend the errors of kubernetes above"
+    if error.transient:
+        return "check again in a moment; if it stays so, look at the API server's own log and at what lies before it"
+    return "look at what it says and at the settings of Kubernetes (`registry-status run --help`); else at the API server's log"
 
 
 def check_pods(seen: Sequence[Seen], settings: Settings) -> Iterator[Finding]:
