@@ -1,21 +1,20 @@
 """The command line `registry-status`, one file a command.
 
 Exit statuses: 0 done, 1 the command's own "no" (see its help), 2 wrong use or settings, 130 interrupted, 141 the output was
-closed.
+closed. Output that cannot be written, as to a full disk, is 2, too.
 """
 
 import argparse
 import importlib
-import os
 import sys
 from collections.abc import Collection, Mapping, Sequence
-from io import TextIOWrapper
 from pathlib import Path
 from typing import Protocol
 
 from registry_status import __version__
+from registry_status.cli.output import OutputError, abandon, open_streams
 
-INTERRUPTED, CLOSED = 130, 141
+UNWRITABLE, INTERRUPTED, CLOSED = 2, 130, 141
 PLUGIN = "kubectl-registry_status"
 """The second name of this program, by which kubectl finds it: `kubectl registry-status plan`."""
 COMMANDS = {
@@ -47,21 +46,27 @@ class Command(Protocol):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The entry point. Returns the exit status."""
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a strange character in a pod is no reason to fall
-    words = list(sys.argv[1:] if argv is None else argv)
+    open_streams()
+    try:
+        try:
+            return _run(list(sys.argv[1:] if argv is None else argv))
+        finally:
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except OutputError as error:
+        abandon()
+        if error.unread:
+            return CLOSED
+        print(f"registry-status: cannot write to standard output: {error}", file=sys.stderr)
+        return UNWRITABLE
+
+
+def _run(words: Sequence[str]) -> int:
     chosen = next((word for word in words if not word.startswith("-")), None)
     parser, commands = build_parser({chosen} & COMMANDS.keys())
     arguments = parser.parse_args(words)
-    try:
-        status = commands[arguments.command].run(arguments)
-        sys.stdout.flush()
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except BrokenPipeError:  # whoever reads our output has seen enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return CLOSED
-    return status
+    return commands[arguments.command].run(arguments)
 
 
 def build_parser(described: Collection[str | None]) -> tuple[argparse.ArgumentParser, Mapping[str, Command]]:

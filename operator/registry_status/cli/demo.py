@@ -36,8 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--speed", type=_speed, default=1.0, metavar="FACTOR", help="Pace of the story, 0.5 to 4. Default: 1.")
     parser.add_argument(
         "--log-level",
-        choices=tuple(LogLevel),
-        default=LogLevel.ERROR,
+        choices=[level.value for level in LogLevel],  # the words: an error message shows them as they are here
+        default=LogLevel.ERROR.value,
         help="From which level on the operator's log lines are shown. Default: error.",
     )
 

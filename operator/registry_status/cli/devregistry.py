@@ -6,12 +6,14 @@ can reach it: it is for development and tests only. SIGTERM and SIGINT stop it.
 
 import argparse
 import asyncio
+import re
 import signal
 import ssl
 import sys
 from pathlib import Path
 
 from registry_status.registry.devserver import DEFAULT_JOURNAL_SIZE, DevServer, RequestRecord
+from registry_status.registry.devserver.journal import LARGEST_SIZE
 
 DEFAULT_LISTEN = ("127.0.0.1", 30100)
 USAGE_ERROR = 2
@@ -33,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--log-requests", action="store_true", help="write a line for each request to standard error")
     parser.add_argument(
         "--journal-size",
-        type=_at_least_one,
+        type=_journal_size,
         default=DEFAULT_JOURNAL_SIZE,
         metavar="N",
         help="how many requests and writes to remember (default: %(default)s)",
@@ -61,7 +63,7 @@ def parse_listen(text: str) -> tuple[str, int]:
     """`HOST:PORT`, `[IPv6]:PORT` or `:PORT`."""
     host, colon, port = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
-    if not colon or not port.isdecimal() or int(port) > 65535 or (":" in host and not bracketed):
+    if not colon or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535 or (":" in host and not bracketed):
         raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT (for example 127.0.0.1:30100 or [::1]:30100)")
     return host[1:-1] if bracketed else host, int(port)
 
@@ -79,8 +81,9 @@ async def _serve(arguments: argparse.Namespace) -> int:
     tls = _tls(arguments.tls_cert, arguments.tls_key)
     try:
         base_url = await server.start(host, port, ssl_context=tls)
-    except OSError as error:
-        raise StartError(f"cannot listen on {host or '*'} port {port}: {error.strerror}") from error
+    except (OSError, UnicodeError) as error:  # the latter for a name that no resolver could be asked for
+        why = error.strerror if isinstance(error, OSError) else "it is no name of a host"
+        raise StartError(f"cannot listen on {host or '*'} port {port}: {why}") from error
     print(f"devregistry listens on {base_url}", flush=True)
     await stopped.wait()
     await server.stop()
@@ -120,7 +123,7 @@ def _log_request(record: RequestRecord) -> None:
     sys.stderr.write(f"{record.time:.3f} {record.domain or '-'} {record.method} {target} {answer}\n")
 
 
-def _at_least_one(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
+def _journal_size(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,20}", text) or not 1 <= int(text) <= LARGEST_SIZE:
+        raise argparse.ArgumentTypeError(f"{text[:100]!r} is not a number from 1 to {LARGEST_SIZE}")
     return int(text)

@@ -17,6 +17,7 @@ import argparse
 import asyncio
 import dataclasses
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -30,6 +31,8 @@ from registry_status.model import Reason, Target
 NOT_USED = ("namespaces", "label_selector", "shard")
 SETTINGS = tuple(name for name in plan.SETTINGS if name not in NOT_USED)
 CANNOT_TELL = 3
+NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+NAME = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 CANDIDATES = 20
 """How many instances of a service the text tells of."""
 
@@ -181,7 +184,18 @@ def _explained(arguments: argparse.Namespace, settings: config.Settings) -> Sequ
     namespace, slash, name = arguments.pod.partition("/")
     if not slash or not namespace or not name or "/" in name:
         raise ExplainError(f"{arguments.pod!r} is not of the form NAMESPACE/POD")
+    _check_names(namespace, name)
     return [_online(settings, namespace, name)]
+
+
+def _check_names(namespace: str, name: str) -> None:
+    """Refuse what Kubernetes does not give: as part of a path it might ask for something else than a pod."""
+    if not NAMESPACE.fullmatch(namespace):
+        allowed = "lower-case letters, digits and '-' between them, at most 63"
+        raise ExplainError(f"{namespace!r} is not allowed as the name of a namespace; allowed: {allowed}")
+    if not NAME.fullmatch(name):
+        allowed = "lower-case letters, digits, and '-' and '.' between them, at most 253"
+        raise ExplainError(f"{name!r} is not allowed as the name of a pod; allowed: {allowed}")
 
 
 def _online(settings: config.Settings, namespace: str, name: str) -> Explained:

@@ -125,7 +125,7 @@ async def explain_online(namespace: str, name: str, settings: Settings, *, now: 
     Raises `CannotTellError`, and `SettingsError` for files that the settings name.
     """
     from registry_status.cli.checks.operators import read_events  # noqa: PLC0415 - not needed offline
-    from registry_status.cli.reading import cluster, keep_quiet  # noqa: PLC0415 - not needed offline
+    from registry_status.cli.reading import NoClusterError, cluster, keep_quiet  # noqa: PLC0415 - not needed offline
     from registry_status.cluster.api import ApiError  # noqa: PLC0415 - not needed offline
     from registry_status.cluster.read import read_pod  # noqa: PLC0415 - not needed offline
 
@@ -134,6 +134,8 @@ async def explain_online(namespace: str, name: str, settings: Settings, *, now: 
         pod = await read_pod(api, namespace, name)
         if pod is None:
             return None
+        if pod.get("kind") != "Pod":
+            raise NoClusterError(f"{namespace}/{name}: the API server's answer is no Pod; its kind is {pod.get('kind')!r}")
         explained = explain_offline(pod, settings)
         try:
             listed = await read_events(api, namespace, f"involvedObject.uid={explained.desired.pod.uid}")

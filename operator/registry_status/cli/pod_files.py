@@ -8,25 +8,13 @@ from pathlib import Path
 
 import yaml
 
-try:
-    from yaml import CSafeLoader as SafeLoader
-except ImportError:  # a PyYAML built without libyaml
-    from yaml import SafeLoader  # type: ignore[assignment]  # the slower of the same
+from registry_status.kubeyaml import NOT_YAML, Loader
 
 RawObject = Mapping[str, object]
 
 
 class BadFileError(Exception):
     """The file cannot be read, or holds something else than pods; the message says what is wrong and where."""
-
-
-class _Loader(SafeLoader):
-    """Reads YAML as Kubernetes does: what looks like a time is a text, quoted or not."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own way
-        first: [(tag, form) for tag, form in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-        for first, resolvers in SafeLoader.yaml_implicit_resolvers.items()
-    }
 
 
 def read_pod_file(file: str) -> Sequence[RawObject]:
@@ -37,16 +25,21 @@ def read_pod_file(file: str) -> Sequence[RawObject]:
 
 def _documents(file: str, where: str) -> Sequence[object]:
     try:
-        content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        content = _standard_input() if file == "-" else Path(file).read_bytes()
     except OSError as error:
         raise BadFileError(f"cannot read {where}: {error.strerror}") from error
     try:
         return _parsed(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise BadFileError(f"{where} is not UTF-8 text: {error.reason} at byte {error.start}") from error
-    except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        # The last four are what PyYAML lets through: numbers without end, `!!int x`, `!!timestamp x`, too deep a nesting.
+    except NOT_YAML as error:
         raise BadFileError(f"{where} is neither YAML nor JSON: {' '.join(str(error).split())}") from error
+
+
+def _standard_input() -> bytes:
+    if sys.stdin is None:
+        raise BadFileError("cannot read standard input: it is closed")
+    return sys.stdin.buffer.read()
 
 
 def _parsed(text: str) -> Sequence[object]:
@@ -54,7 +47,7 @@ def _parsed(text: str) -> Sequence[object]:
     if text.lstrip().startswith(("{", "[")):
         with suppress(json.JSONDecodeError):
             return [json.loads(text)]
-    return list(yaml.load_all(text, _Loader))
+    return list(yaml.load_all(text, Loader))
 
 
 def pods_in(documents: Sequence[object], where: str) -> Iterator[RawObject]:
@@ -96,7 +89,17 @@ def _checked(pod: object, where: str, allowed: str) -> RawObject:
         if not isinstance(pod.get(part, {}), Mapping | None):
             raise BadFileError(f"{where}: {part} must be a mapping")
     annotations = metadata.get("annotations")
-    for key, value in annotations.items() if isinstance(annotations, Mapping) else ():
+    if isinstance(annotations, Mapping):
+        _check_annotations(annotations, where)
+    return pod
+
+
+def _check_annotations(annotations: Mapping[object, object], where: str) -> None:
+    for key, value in annotations.items():
+        if not isinstance(key, str):
+            kind = type(key).__name__
+            raise BadFileError(
+                f"{where}: the key of an annotation is no text ({kind}), which Kubernetes refuses; put it in quotes"
+            )
         if not isinstance(value, str):
             raise BadFileError(f"{where}: annotation {key} is no text, which Kubernetes refuses; put its value in quotes")
-    return pod

@@ -54,7 +54,7 @@ async def read_pods(
     `counted` is told how many of a namespace there are so far. Raises `ApiError`.
     """
     found: list[Digest] = []
-    for namespace in settings.namespaces or ("",):
+    for namespace in dict.fromkeys(settings.namespaces) or ("",):  # one may be named twice, by -n and --namespace
         found += await _read_namespace(api, namespace, settings, digest, counted)
     return found
 

@@ -40,9 +40,10 @@ class Form(StrEnum):
 
 def add_output(parser: argparse.ArgumentParser, *forms: Form) -> None:
     """Give the parser -o with these forms; the first is the default."""
+    words = [form.value for form in forms]  # not the members: an error message of argparse shows these as Python does
     parser.add_argument(
-        "-o", "--output", choices=tuple(forms), default=forms[0], metavar="FORM",
-        help=f"Form of the answer: {', '.join(forms)}. Default: {forms[0]}.",
+        "-o", "--output", choices=words, default=words[0], metavar="FORM",
+        help=f"Form of the answer: {', '.join(words)}. Default: {words[0]}.",
     )  # fmt: skip
 
 
@@ -60,13 +61,19 @@ def _dumper() -> type:
     import yaml  # noqa: PLC0415 - only this form needs it
 
     class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]  # its base is chosen here
-        """Writes enums as the texts that they are, and repeats what is there twice."""
+        """Writes enums as the texts that they are, repeats what is there twice, and escapes what UTF-8 cannot write."""
 
         def ignore_aliases(self, data: object) -> bool:
             return True
 
-    Dumper.add_multi_representer(StrEnum, lambda dumper, text: dumper.represent_str(str(text)))
+    Dumper.add_multi_representer(str, lambda dumper, text: dumper.represent_str(_writable(text)))
+    Dumper.add_representer(str, lambda dumper, text: dumper.represent_str(_writable(text)))
     return Dumper
+
+
+def _writable(text: str) -> str:
+    """Escape the halves of characters that JSON lets in, as standard output does for texts."""
+    return str(text).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 Styles = Mapping[str, str]

@@ -3,15 +3,18 @@
 import base64
 import binascii
 import os
+import re
 import ssl
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
 import yaml
+from yarl import URL
 
 from registry_status.cluster.access import (
     Access,
@@ -20,13 +23,21 @@ from registry_status.cluster.access import (
     Fixed,
     Tls,
     TokenFile,
+    bearer,
     reason,
     tls_context,
     unverified_context,
 )
+from registry_status.config import HOST
+from registry_status.kubeyaml import NOT_YAML, Loader
 
 Node = Mapping[str, object]
 Kind = Literal["cluster", "user", "context"]
+IMPERSONATION = ("as", "as-uid", "as-groups", "as-user-extra")
+UNSENDABLE = re.compile(r"[\s\x00-\x1f\x7f]")
+"""What no URL has: parsers leave some of it out, and ask another host than the one written."""
+HALF_CHARACTER = re.compile(r"[\ud800-\udfff]")
+"""What YAML and JSON can escape, and nothing can be sent or opened with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +53,7 @@ class Entry:
         value = self.node.get(key)
         if value is None or value == "":
             return None
-        if not isinstance(value, str):
+        if not isinstance(value, str) or HALF_CHARACTER.search(value):
             raise AccessError(f"{self.where}: {key} must be a text")
         return value
 
@@ -59,7 +70,11 @@ class Entry:
         if text is None:
             return None
         path = self.folder / text
-        if not path.is_file():
+        try:
+            found = path.is_file()
+        except OSError as error:
+            raise AccessError(f"{self.where}: {key}: {path}: {reason(error)}") from None
+        if not found:
             raise AccessError(f"{self.where}: {key}: {path} is no file")
         return path
 
@@ -75,11 +90,14 @@ class Entry:
 
 
 class Kubeconfig:
-    """One or several files, read as one: of two entries of a name the first counts, as with kubectl."""
+    """One or several files, read as one: of two entries of a name the first counts, as with kubectl.
+
+    One of several may be empty, as one is that kubectl is yet to fill; the only one may not.
+    """
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self.label = f"kubeconfig {os.pathsep.join(map(str, paths))}"
-        self._files = [(path, _read(path)) for path in paths]
+        self._files = [(path, _read(path, empty=len(paths) > 1)) for path in paths]
 
     def current_context(self) -> str:
         """Return the name of the context to use where none was asked for."""
@@ -87,7 +105,9 @@ class Kubeconfig:
             name = Entry(f"kubeconfig {path}", path.parent, document).text("current-context")
             if name is not None:
                 return name
-        known = ", ".join(self._names("context")) or "none"
+        known = ", ".join(self._names("context"))
+        if not known:
+            raise AccessError(f"{self.label}: has no current-context, and no contexts at all: nothing is configured there")
         raise AccessError(f"{self.label}: has no current-context; name one of its contexts: {known}")
 
     def find(self, kind: Kind, name: str) -> Entry:
@@ -114,24 +134,28 @@ def _items(path: Path, document: Node, kind: Kind) -> list[Node]:
     return items
 
 
-def _read(path: Path) -> Node:
+def _read(path: Path, *, empty: bool) -> Node:
     where = f"kubeconfig {path}"
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise AccessError(f"{where}: {reason(error)}") from None
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    try:
-        document = yaml.load(text, loader)  # noqa: S506 - both are the safe loader
-    except yaml.MarkedYAMLError as error:
-        # Only where, never what: the line may hold a token.
-        at = f" at line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise AccessError(f"{where}: is not YAML{at}") from None
-    except (yaml.YAMLError, RecursionError):
-        raise AccessError(f"{where}: is not YAML") from None
+    document = _parsed(text, where)
+    if document is None and empty:
+        return {}
     if not isinstance(document, dict):
         raise AccessError(f"{where}: is no kubeconfig; it must be a mapping with clusters, users and contexts")
     return document
+
+
+def _parsed(text: str, where: str) -> object:
+    try:
+        return yaml.load(text, Loader)  # noqa: S506 - a safe loader
+    except NOT_YAML as error:
+        # Only where, never what: the line may hold a token.
+        mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
+        at = f" at line {mark.line + 1}" if mark is not None else ""
+        raise AccessError(f"{where}: is not YAML{at}") from None
 
 
 async def load(paths: Sequence[Path], context: str | None) -> Access:
@@ -151,7 +175,7 @@ async def load(paths: Sequence[Path], context: str | None) -> Access:
         namespace=chosen.text("namespace") or "default",
         tls=tls,
         credentials=_credentials(user, tls),
-        server_name=cluster.text("tls-server-name"),
+        server_name=_server_name(cluster),
         proxy=_proxy(cluster),
     )
     await access.credentials.authorization()  # so that a plugin that fails is known before anything starts
@@ -159,25 +183,69 @@ async def load(paths: Sequence[Path], context: str | None) -> Access:
 
 
 def _server(cluster: Entry) -> str:
-    form = "a URL such as https://10.0.0.1:6443, without user or password"
+    form = "a URL such as https://10.0.0.1:6443, without user or password, query or fragment"
     text = cluster.text("server")
     if text is None:
         raise AccessError(f"{cluster.where}: has no server; it must be {form}")
-    try:
-        url = urlsplit(text)
-        usable = url.scheme in ("http", "https") and bool(url.hostname) and url.username is None and url.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
+    url = _url(text)
+    if url is None or url.user is not None or url.password is not None or "?" in text or "#" in text:
         raise AccessError(f"{cluster.where}: server must be {form}")
     return text.rstrip("/")
 
 
+def _server_name(cluster: Entry) -> str | None:
+    text = cluster.text("tls-server-name")
+    if text is not None and not _is_host(text):
+        raise AccessError(f"{cluster.where}: tls-server-name must be a host name such as kubernetes.default.svc, or an address")
+    return text
+
+
 def _proxy(cluster: Entry) -> str | None:
     text = cluster.text("proxy-url")
-    if text is not None and not text.startswith(("http://", "https://")):
-        raise AccessError(f"{cluster.where}: proxy-url must begin with http:// or https://")
+    if text is None:
+        return None
+    url = _url(text)
+    if url is None:
+        raise AccessError(f"{cluster.where}: proxy-url must begin with http:// or https:// and be a URL like http://proxy:3128")
+    if not _sendable(url):
+        raise AccessError(
+            f"{cluster.where}: proxy-url: user and password must be Latin letters and signs, the user without ':'"
+        )
     return text
+
+
+def _url(text: str) -> URL | None:
+    """Parse a URL as whoever connects will; None for one that leads nowhere."""
+    try:
+        # Both: each lets through what the other does not, and a part is only checked when it is asked for.
+        split, url = urlsplit(text), URL(text)
+        port, host = split.port, url.host or ""
+    except ValueError:
+        return None
+    named = _is_host(host) and (":" in host) == ("[" in split.netloc)
+    usable = named and url.scheme in ("http", "https") and port != 0 and not UNSENDABLE.search(text)
+    return url if usable else None
+
+
+def _is_host(text: str) -> bool:
+    """Whether it is an address, or a name that a resolver or a certificate can have."""
+    try:
+        if ":" not in text:
+            return HOST.fullmatch(text.encode("idna").decode()) is not None
+        IPv6Address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _sendable(url: URL) -> bool:
+    """Whether Basic authentication, as `aiohttp` has it, can carry the user and password."""
+    user, password = url.user or "", url.password or ""
+    try:
+        f"{user}{password}".encode("latin-1")
+    except UnicodeEncodeError:
+        return False
+    return ":" not in user
 
 
 def _tls(cluster: Entry, user: Entry) -> Tls:
@@ -240,11 +308,12 @@ def load_pair(context: ssl.SSLContext, certificate: bytes, key: bytes, where: st
 
 def _credentials(user: Entry, tls: Tls) -> Credentials:
     """Choose as kubectl does: what is written in the kubeconfig before what a program or provider would hand out."""
+    _refuse_impersonation(user)
     token, token_file = user.text("token"), user.path("tokenFile")
     if token_file is not None:
         return TokenFile(token_file)
     if token is not None:
-        return Fixed(f"Bearer {token}")
+        return Fixed(bearer(token, f"{user.where}: token"))
     name, password = user.text("username"), user.text("password")
     if name is not None and password is not None:
         return Fixed("Basic " + base64.b64encode(f"{name}:{password}".encode()).decode())
@@ -253,4 +322,23 @@ def _credentials(user: Entry, tls: Tls) -> Credentials:
     from registry_status.cluster import providers  # noqa: PLC0415 - brings `kubernetes`, 0.4 CPU-seconds
 
     where, node = user.where, user.node
-    return providers.plugin(where, node["exec"], tls) if node.get("exec") else providers.provider(where, user.folder, node)
+    if node.get("exec"):
+        return providers.plugin(where, _located(user.folder, node["exec"]), tls)
+    return providers.provider(where, user.folder, node)
+
+
+def _refuse_impersonation(user: Entry) -> None:
+    """Whoever asks to act as somebody else asks for other rights than the user's own, mostly fewer; so not with these."""
+    for key in IMPERSONATION:
+        if user.node.get(key) not in (None, "", [], {}):
+            raise AccessError(
+                f"{user.where}: {key}: this program cannot impersonate; use a user without {', '.join(IMPERSONATION)}"
+            )
+
+
+def _located(folder: Path, settings: object) -> object:
+    """Find an exec plugin as kubectl does: one named by a path lies from the kubeconfig's folder on, any other on the PATH."""
+    command = settings.get("command") if isinstance(settings, dict) else None
+    if not isinstance(settings, dict) or not isinstance(command, str) or "/" not in command:
+        return settings
+    return {**settings, "command": str((folder / command).absolute())}

@@ -16,6 +16,7 @@ import yaml
 
 from registry_status.cli import main
 from registry_status.cli.explaining import RULES
+from registry_status.cluster import read
 from registry_status.demo.emulator import Emulator
 from registry_status.model import Reason
 from tests.pods import pod, running, terminated, waiting
@@ -55,10 +56,10 @@ Explain = Callable[..., Ran]
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Explain:
-    """Run `explain` with these words, and these bytes on standard input."""
+    """Run `explain` with these words, and these bytes on standard input; None: it is closed."""
 
-    def run(*words: str, stdin: bytes = b"") -> Ran:
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+    def run(*words: str, stdin: bytes | None = b"") -> Ran:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)) if stdin is not None else None)
         status = main(["explain", *words])
         got = capsys.readouterr()
         return Ran(status, got.out, got.err)
@@ -281,6 +282,17 @@ def test_a_character_that_cannot_be_printed_is_escaped(explain: Explain) -> None
     assert "(\\ud800)" in ran.out
 
 
+@pytest.mark.parametrize("form", ["text", "json", "yaml"])
+def test_no_character_and_no_time_makes_it_fall(explain: Explain, form: str) -> None:
+    odd = pod(ASKED | {"version": "\ud800"}, ready="False", statuses=[terminated(reason="\ud800")])
+    late = pod(ASKED)
+    for condition in late["status"]["conditions"]:
+        condition["lastTransitionTime"] = "9999-12-31T23:59:59-23:59"
+    ran = explain(json.dumps({"kind": "List", "items": [odd, late]}), "-o", form)
+    assert (ran.status, ran.err) == (1, "")
+    assert "9999-12-31T23:59:59Z" in ran.out
+
+
 @pytest.mark.parametrize("history", HISTORIES, ids=lambda path: path.stem)
 def test_a_recorded_history_yields_the_statuses_expected_of_it(explain: Explain, history: Path) -> None:
     events = [one for one in json.loads(history.read_text())["events"] if one["event"]["type"] != "DELETED"]
@@ -325,6 +337,12 @@ def test_a_wrong_setting_is_told(explain: Explain) -> None:
 # --- bad input ----------------------------------------------------------------------------------
 
 WHERE = "pods.yaml"
+
+
+def annotated(annotations: str) -> str:
+    return f"kind: Pod\nmetadata: {{name: a, annotations: {annotations}}}\n"
+
+
 BAD: list[tuple[str, object, str]] = [
     ("nothing", "", f"{WHERE} holds no Pod"),
     ("comments only", "# nothing\n---\n", f"{WHERE} holds no Pod"),
@@ -351,13 +369,20 @@ BAD: list[tuple[str, object, str]] = [
         "kind: Pod\nmetadata:\n  name: a\n  annotations:\n    registry-status.io/paused: true\n",
         "annotation registry-status.io/paused is no text, which Kubernetes refuses; put its value in quotes",
     ),
+    ("a number as an annotation's key", annotated("{1: x}"), "the key of an annotation is no text (int), which Kubernetes"),
+    ("a truth as one", annotated("{true: x}"), "the key of an annotation is no text (bool)"),
+    ("nothing as one", annotated("{null: x}"), "the key of an annotation is no text (NoneType)"),
     ("bad YAML", "kind: Pod\n\tname: x", f"{WHERE} is neither YAML nor JSON: "),
     ("truncated JSON", '{"kind": "Pod", "metadata": {"name": "on', f"{WHERE} is neither YAML nor JSON: "),
     ("a Python object", "!!python/object/apply:os.system [echo]", f"{WHERE} is neither YAML nor JSON: could not determine"),
     ("an unknown alias", "*nowhere", f"{WHERE} is neither YAML nor JSON: "),
     ("a number that is none", "!!int x", f"{WHERE} is neither YAML nor JSON: "),
+    ("an empty number", "!!int ''", f"{WHERE} is neither YAML nor JSON: "),
+    ("a truth that is none", "!!bool x", f"{WHERE} is neither YAML nor JSON: "),
     ("a time that is none", "!!timestamp x", f"{WHERE} is neither YAML nor JSON: "),
+    ("a number of base 60 without end", "a: " + ":".join(["1"] * 300) + ".0", f"{WHERE} is neither YAML nor JSON: "),
     ("a number without end", "9" * 5000, f"{WHERE} is neither YAML nor JSON: "),
+    ("a number of base 16 without end", "0x" + "f" * 5000, f"{WHERE} is neither YAML nor JSON: "),
     ("a list as a key", "? [a]\n: b", f"{WHERE} is neither YAML nor JSON: "),
     ("binary", bytes(range(256)), f"{WHERE} is not UTF-8 text: invalid start byte at byte 128"),
     ("UTF-16", "kind: Pod".encode("utf-16"), f"{WHERE} is not UTF-8 text: "),
@@ -380,6 +405,10 @@ def test_bad_standard_input_is_called_that(run: Explain) -> None:
     assert run("-f", "-", stdin=b"a").complaint.startswith("standard input, document 1: ")
 
 
+def test_a_closed_standard_input_is_told(run: Explain) -> None:
+    assert run("-f", "-", stdin=None).complaint == "cannot read standard input: it is closed"
+
+
 def test_a_missing_file_is_told(run: Explain) -> None:
     assert run("-f", "/nowhere/pods.yaml").complaint == "cannot read /nowhere/pods.yaml: No such file or directory"
 
@@ -396,6 +425,18 @@ def test_either_a_pod_or_a_file_is_needed(run: Explain, words: list[str]) -> Non
 @pytest.mark.parametrize("word", ["cart-1", "shop/", "/cart-1", "shop/cart/1", ""])
 def test_a_pod_is_named_with_its_namespace(run: Explain, word: str) -> None:
     assert run(word).complaint == f"{word!r} is not of the form NAMESPACE/POD"
+
+
+NO_NAMES = {
+    "a namespace": ["..", ".", "Shop", "sh_op", "shop-", "a.b", "a b", "sh%2fop", "shöp", "shop\n", "x" * 64],
+    "a pod": ["..", ".", "Cart", "ca_rt", "-cart", "cart-", "a..b", ".a", "a b", "a?x=1", "a%2f", "cärt", "cart\n", "x" * 254],
+}
+
+
+@pytest.mark.parametrize(("what", "name"), [(what, name) for what, names in NO_NAMES.items() for name in names])
+def test_a_name_that_kubernetes_does_not_give_is_told_before_anybody_is_asked(run: Explain, what: str, name: str) -> None:
+    complaint = run(f"{name}/cart-1" if what == "a namespace" else f"shop/{name}").complaint
+    assert complaint.startswith(f"{name!r} is not allowed as the name of {what}; allowed: ")
 
 
 BOMB = "\n".join(
@@ -456,6 +497,30 @@ async def test_a_pod_that_is_not_there_is_told(run: Explain, kubeconfig: Path) -
         emulator.kubeconfig(kubeconfig)
         ran = await asyncio.to_thread(run, "shop/cart-1", "--kubeconfig", str(kubeconfig))
     assert ran.complaint == "there is no pod cart-1 in namespace shop"
+
+
+@pytest.mark.parametrize("kind", ["Namespace", "PodList", "Status", None, 5])
+async def test_an_answer_that_is_no_pod_is_not_explained(
+    run: Explain, kubeconfig: Path, monkeypatch: pytest.MonkeyPatch, kind: object
+) -> None:
+    async def answer(*_: object) -> object:
+        return {**pod(ASKED), "kind": kind}
+
+    monkeypatch.setattr(read, "read_pod", answer)
+    emulator = Emulator()
+    async with emulator.listening():
+        emulator.kubeconfig(kubeconfig)
+        ran = await asyncio.to_thread(run, "shop/cart-1", "--kubeconfig", str(kubeconfig))
+    assert ran.complaint == f"shop/cart-1: the API server's answer is no Pod; its kind is {kind!r}"
+
+
+@pytest.mark.parametrize("name", ["cart-1", "cart.1-a", "0", "x" * 253])
+async def test_any_name_that_kubernetes_gives_is_asked_for(run: Explain, kubeconfig: Path, name: str) -> None:
+    emulator = Emulator()
+    async with emulator.listening():
+        emulator.kubeconfig(kubeconfig)
+        ran = await asyncio.to_thread(run, f"shop/{name}", "--kubeconfig", str(kubeconfig))
+    assert ran.complaint == f"there is no pod {name} in namespace shop"
 
 
 async def test_a_pod_that_may_not_be_read_is_told(run: Explain, kubeconfig: Path) -> None:

@@ -1,6 +1,8 @@
 """The command line as a whole: help that teaches, exit statuses, and `run` where it cannot begin."""
 
+import argparse
 import dataclasses
+import errno
 import json
 import os
 import socket
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from registry_status import __version__
-from registry_status.cli import COMMANDS, explain, main
+from registry_status.cli import COMMANDS, build_parser, explain, main
 from registry_status.config import Settings, flag, variable
 from tests.pods import pod
 
@@ -89,6 +91,26 @@ def test_wrong_use_is_exit_status_2_with_the_reason(
     assert complaint in err.splitlines()[-1]
 
 
+def arguments_of(command: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser()
+    build_parser([command])[1][command].add_arguments(parser)
+    return parser
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_what_may_be_chosen_is_told_in_the_words_to_type(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for action in arguments_of(command)._actions:
+        choices = list(action.choices or ())
+        if not choices:
+            continue
+        words = [action.option_strings[0], "no-such-word"] if action.option_strings else ["no-such-word"]
+        status, _, err = ended([command, *words], capsys)
+        assert status == 2
+        told = err.splitlines()[-1].rpartition("choose from ")[2].rstrip(")").replace("'", "").split(", ")
+        assert told == [str(choice) for choice in choices]
+        assert {type(choice) for choice in choices} == {str}
+
+
 # --- how a command ends -------------------------------------------------------------------------
 
 
@@ -113,6 +135,63 @@ def test_output_that_nobody_reads_to_its_end_is_no_crash(pods: int, tmp_path: Pa
     with os.fdopen(writing, "wb") as output:
         ran = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
     assert (ran.returncode, ran.stderr) == (141, "")
+
+
+OUTPUTS = {
+    "explain": ["explain", "-f", "{pods}"],
+    "explain much": ["explain", "-f", "{many}", "-o", "yaml"],
+    "completion": ["completion", "bash"],
+    "help": ["--help"],
+    "help of a command": ["run", "--help"],
+    "version": ["--version"],
+    "devregistry": ["devregistry", "--listen", "127.0.0.1:0"],
+}
+NOWHERE = {
+    "a full disk": ('"$@" >/dev/full', "No space left on device"),
+    "a closed stream": ('"$@" >&-', "it is closed"),
+    "a stream for reading": ('"$@" 1</dev/null', "it is closed"),
+}
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["kept until it is much", "written at once"])
+@pytest.mark.parametrize(("script", "why"), NOWHERE.values(), ids=NOWHERE)
+@pytest.mark.parametrize("words", OUTPUTS.values(), ids=OUTPUTS)
+def test_output_that_cannot_be_written_is_told_in_one_line(
+    tmp_path: Path, words: list[str], script: str, why: str, unbuffered: str
+) -> None:
+    one = pod({"service-id": "s"})
+    (tmp_path / "pods").write_text(json.dumps(one))
+    (tmp_path / "many").write_text(json.dumps({"kind": "List", "items": [one] * 500}))
+    given = [word.format(pods=tmp_path / "pods", many=tmp_path / "many") for word in words]
+    command = ["sh", "-c", script, "sh", sys.executable, "-m", "registry_status", *given]
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert (ran.returncode, ran.stderr) == (2, f"registry-status: cannot write to standard output: {why}\n")
+
+
+def test_a_command_with_nothing_to_say_needs_no_output() -> None:
+    command = ["sh", "-c", '"$@" >&- <&-', "sh", sys.executable, "-m", "registry_status", "run"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (ran.returncode, ran.stderr) == (
+        2,
+        "registry-status: --registry-address is needed (or REGISTRY_STATUS_REGISTRY_ADDRESS)\n",
+    )
+
+
+@pytest.mark.parametrize("words", [["explain", "-f", "/nowhere"], ["run"], ["plan"], ["devregistry", "--tls-key", "x"]])
+def test_complaints_do_not_land_in_the_output_where_errors_have_no_place(words: list[str]) -> None:
+    command = ["sh", "-c", '"$@" 2>&-', "sh", sys.executable, "-m", "registry_status", *words]
+    ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, timeout=60)
+    assert (ran.returncode, ran.stdout) == (2, "")
+
+
+def test_an_error_that_is_not_the_outputs_is_not_called_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fallen(_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", "/somewhere")
+
+    monkeypatch.setattr(explain, "run", fallen)
+    with pytest.raises(OSError, match="/somewhere"):
+        main(["explain", "-f", "-"])
 
 
 def test_the_module_is_the_command() -> None:

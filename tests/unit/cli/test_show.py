@@ -86,6 +86,11 @@ def test_yaml_and_json_say_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     assert "&id" not in as_yaml
 
 
+def test_half_a_character_is_escaped_in_yaml_as_in_text(capsys: pytest.CaptureFixture[str]) -> None:
+    print_data({"a\ud800": ["b\udfff", "\U0001f600"]}, Form.YAML)
+    assert yaml.safe_load(capsys.readouterr().out) == {"a\\ud800": ["b\\udfff", "\U0001f600"]}
+
+
 # --- progress -----------------------------------------------------------------------------------
 
 

@@ -33,6 +33,7 @@ from registry_status.registry.devserver import (
     Truncate,
     When,
 )
+from registry_status.registry.devserver.journal import LARGEST_SIZE
 
 SERVICES = "/v4/default/registry/microservices"
 
@@ -866,12 +867,39 @@ def test_listen_takes_a_host_and_a_port(text: str, listen: tuple[str, int]) -> N
     assert parse("--listen", text).listen == listen
 
 
-@pytest.mark.parametrize("text", ["", "30100", "localhost", "::1:30100", "localhost:", "localhost:http", "a:65536", "a:-1"])
+@pytest.mark.parametrize(
+    "text", ["", "30100", "localhost", "::1:30100", "localhost:", "localhost:http", "a:65536", "a:-1", "a:٣", f"a:{'9' * 5000}"]
+)
 def test_a_bad_listen_is_a_usage_error(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         parse(f"--listen={text}")
     assert exit_.value.code == 2
     assert "is not HOST:PORT" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "1.5", "1e3", "many", "٣", "10000001", "9" * 23, "9" * 5000])
+def test_a_journal_of_no_possible_size_is_a_usage_error(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        parse(f"--journal-size={text}")
+    assert exit_.value.code == 2
+    assert f"{text[:100]!r} is not a number from 1 to 10000000" in capsys.readouterr().err
+
+
+def test_the_largest_journal_is_one() -> None:
+    assert parse("--journal-size=10000000").journal_size == LARGEST_SIZE
+    Journal(LARGEST_SIZE)
+
+
+@pytest.mark.parametrize("size", [-1, LARGEST_SIZE + 1, 10**23])
+def test_a_journal_has_a_possible_size(size: int) -> None:
+    with pytest.raises(ValueError, match="a journal has room for 0 to 10000000, not"):
+        Journal(size)
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 70, "nowhere.invalid"])
+def test_a_host_that_no_resolver_knows_is_told_with_exit_status_2(host: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert devregistry.run(parse("--listen", f"{host}:0")) == 2
+    assert f"cannot listen on {host} port 0: " in capsys.readouterr().err
 
 
 def test_a_port_in_use_is_told_with_exit_status_2(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,9 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+LARGEST_SIZE = 10_000_000
+"""More entries take more memory than the computer of a developer has."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestRecord:
@@ -57,6 +60,8 @@ class Journal:
     """The last `size` requests and the last `size` writes."""
 
     def __init__(self, size: int) -> None:
+        if not 0 <= size <= LARGEST_SIZE:
+            raise ValueError(f"a journal has room for 0 to {LARGEST_SIZE}, not {size}")
         self._requests: deque[Pending] = deque(maxlen=size)
         self._writes: deque[StatusWrite] = deque(maxlen=size)
         self.in_flight = 0
