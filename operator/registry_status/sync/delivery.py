@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from registry_status.model import Desired, InstanceStatus, OutcomeKind, PodRef, Reason, Target, Tenant
@@ -253,7 +253,7 @@ class Delivery:
 
         One that was away in between may be anybody's by now.
         """
-        listed = {_key(target, found): found for found in listing.instances}
+        listed = _listed(record.instances, target, listing)
         for key in record.instances:
             held, found = self.instances.get(key), listed.get(key)
             if found is None or (held is not None and not held.is_still(found)):
@@ -287,11 +287,9 @@ class Delivery:
 
         It does not match any more, but it was this pod's and has not been away: nobody else will say that it is DOWN.
         """
-        listed = {_key(target, one): one for one in listing.instances}
-        return tuple(
-            key for key in record.instances
-            if key not in matched and key.instance_id in record.earlier and self._is_still_its_own(record, key, listed.get(key))
-        )  # fmt: skip
+        lost = [key for key in record.instances if key not in matched and key.instance_id in record.earlier]
+        listed = _listed(lost, target, listing) if lost else {}
+        return tuple(key for key in lost if self._is_still_its_own(record, key, listed.get(key)))
 
     def _is_still_its_own(self, record: PodRecord, key: InstanceKey, found: Instance | None) -> bool:
         held, evidence = self.instances.get(key), record.desired.evidence
@@ -524,6 +522,12 @@ class Delivery:
 
 def _key(target: Target, found: Instance) -> InstanceKey:
     return InstanceKey(target.tenant, found.service_id, found.instance_id)
+
+
+def _listed(keys: Iterable[InstanceKey], target: Target, listing: Listing) -> dict[InstanceKey, Instance]:
+    """Find these in a listing, which may be of thousands."""
+    ids = {key.instance_id for key in keys}
+    return {_key(target, found): found for found in listing.instances if found.instance_id in ids}
 
 
 def _just_after(moment: float) -> float:
