@@ -62,7 +62,8 @@ def test_a_mistake_in_a_fragment_would_not_be_taken(control_plane: ControlPlane)
 
 
 def test_the_kustomization_builds_and_names_the_registry_and_the_image(control_plane: ControlPlane, tmp_path: Path) -> None:
-    (told,) = [tree for block in MANIFESTS for tree in documents(block) if tree.get("kind") == "Kustomization"]
+    found = [tree for block in MANIFESTS for tree in documents(block) if tree.get("kind") == "Kustomization"]
+    (told,) = [tree for tree in found if "images" in tree]
     base = os.path.relpath(ROOT / "manifests" / "base", tmp_path.resolve())
     told["resources"] = [base if path == "PATH-OF/manifests/base" else path for path in told["resources"]]
     (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(told))
