@@ -179,7 +179,9 @@ class Desired:
     @property
     def may_be_registered(self) -> bool:
         """The pod lives, and has come so far that an instance may be its own."""
-        return self.managed and not self.ended and self.evidence is not None and self.evidence.has_started
+        if not self.managed or self.ended or self.evidence is None:
+            return False
+        return self.evidence.has_started or self.status is InstanceStatus.UP
 
     def calls_for_the_same(self, other: "Desired") -> bool:
         """Whether nothing differs that finding the pod's instance or writing its status goes by."""

@@ -22,7 +22,7 @@ from registry_status.sync.desired import PodRecord, PodRecords
 from registry_status.sync.directory import Directory, Listing
 from registry_status.sync.fresh import Reading
 from registry_status.sync.instances import Held, InstanceKey, Instances
-from registry_status.sync.matching import Circumstances, Matched, NoneFound, Refused, match
+from registry_status.sync.matching import Circumstances, Matched, NoneFound, Refused, match, names_of_pod
 from registry_status.sync.retries import Retries
 from registry_status.sync.telling import Reporter, Teller
 
@@ -128,6 +128,11 @@ class Delivery:
         self.retire(record)
         return None
 
+    @property
+    def waiting(self) -> int:
+        """How many pods wait to be tried again, or for the registry to work again."""
+        return self._retries.waiting
+
     def doubt(self) -> None:
         """Others may write from now on: which instances are a pod's is still known, but not what the registry says of them."""
         for held in self.instances:
@@ -184,10 +189,11 @@ class Delivery:
                 if refused is not None and desired.gone:
                     record.told = OutcomeKind.DELIVERED  # nothing can be done for it any more, and nobody is left to tell
                     return self._while_gone(record)
-                if refused is not None:
-                    self._teller.tell(record, OutcomeKind.CONFLICT, refused.message, instances=refused.instances)
-                    return self._look_again(record)
+            else:
+                refused = None
             try:
+                if refused is not None:
+                    return await self._write_undisputed(record, desired, refused)
                 return await self._write_all(record, desired)
             except _UnclearError:
                 record.demand(loop_time())
@@ -216,10 +222,11 @@ class Delivery:
             self._refresh(record, target, listing)
             self._adopt_late(record, desired, target, listing)
             return None
-        result = self.match(record, listing.instances)
+        result = self.match(record, listing.bearing(names_of(record)))
         match result:
             case Refused():
-                record.matched_life, record.certain = None, False  # matched anew at every look, until it is clear
+                self._refresh(record, target, listing)
+                record.reread_at = float("-inf")  # matched anew at every look, until it is clear
                 return result
             case NoneFound():
                 self._adopt(record, desired, target, Matched(current=None, certain=False), listing)
@@ -263,7 +270,8 @@ class Delivery:
 
     def _adopt_late(self, record: PodRecord, desired: Desired, target: Target, listing: Listing) -> None:
         """What a container registered last may not have been seen while it ran: it is taken, unless it is claimed."""
-        found = self.match(record, [one for one in listing.instances if self.instances.get(_key(target, one)) is None])
+        bearing = listing.bearing(names_of(record))
+        found = self.match(record, [one for one in bearing if self.instances.get(_key(target, one)) is None])
         for one in found.all if isinstance(found, Matched) else ():
             self._take(record, desired, _key(target, one), one, listing)
             record.older = (*record.older, _key(target, one))
@@ -315,7 +323,27 @@ class Delivery:
 
     # --- writing ---------------------------------------------------------------------------
 
+    async def _write_undisputed(self, record: PodRecord, desired: Desired, refused: Refused) -> float:
+        """Tell that it is not clear which instance is the pod's. What it held before is its own all the same.
+
+        But another life's is not to be put UP.
+        """
+        lives_on = desired.evidence is not None and record.matched_life == desired.evidence.life
+        if record.instances and (lives_on or self.consumers.resolved(desired) is not InstanceStatus.UP):
+            await self._write_each(record, desired)
+        self._teller.tell(record, OutcomeKind.CONFLICT, refused.message, instances=refused.instances)
+        return self._look_again(record)
+
     async def _write_all(self, record: PodRecord, desired: Desired) -> float | None:
+        written, lost = await self._write_each(record, desired)
+        if lost and not desired.ended:
+            owner = lost[0].owner
+            self._teller.lost(record, lost[0], self._records.get(owner) if owner is not None else None)
+            return self._look_again(record)
+        return self._arrived(record, desired, written)
+
+    async def _write_each(self, record: PodRecord, desired: Desired) -> tuple[int, Sequence[Held]]:
+        """Write what differs. Returns how many statuses were written, and the instances that are another pod's."""
         written, lost = 0, []
         for key, status in self._plan(record, self.consumers.resolved(desired)):
             if self._is_overtaken(record, desired):
@@ -325,11 +353,7 @@ class Delivery:
                 lost.append(held)
             elif await self._write(record, desired, held, status):
                 written += 1
-        if lost and not desired.gone:
-            owner = lost[0].owner
-            self._teller.lost(record, lost[0], self._records.get(owner) if owner is not None else None)
-            return self._look_again(record)
-        return self._arrived(record, desired, written)
+        return written, lost
 
     def _plan(self, record: PodRecord, status: InstanceStatus | None) -> list[tuple[InstanceKey, InstanceStatus]]:
         """UP is for the present life's instance only, and then the older ones get DOWN; every other status goes to all.
@@ -394,6 +418,7 @@ class Delivery:
 
     def _arrived(self, record: PodRecord, desired: Desired, written: int) -> float | None:
         record.attempts = 0
+        record.measured = record.measured or not written  # what needs no write is delivered: a later one repairs drift
         self._retries.was_served(record, written)
         status = self.consumers.resolved(desired)
         is_said = record.current is not None or (bool(record.older) and status is not InstanceStatus.UP)
@@ -525,9 +550,13 @@ def _key(target: Target, found: Instance) -> InstanceKey:
 
 
 def _listed(keys: Iterable[InstanceKey], target: Target, listing: Listing) -> dict[InstanceKey, Instance]:
-    """Find these in a listing, which may be of thousands."""
-    ids = {key.instance_id for key in keys}
-    return {_key(target, found): found for found in listing.instances if found.instance_id in ids}
+    return {_key(target, found): found for found in listing.bearing(key.instance_id for key in keys)}
+
+
+def names_of(record: PodRecord) -> frozenset[str]:
+    """Everything by which an instance can be tied to the pod."""
+    target, evidence = record.desired.target, record.desired.evidence
+    return names_of_pod(target, evidence) if target is not None and evidence is not None else frozenset()
 
 
 def _just_after(moment: float) -> float:

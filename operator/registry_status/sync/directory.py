@@ -1,14 +1,16 @@
 """Finding services and listing their instances, with reads shared among all pods that ask."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from registry_status.model import ServiceName, Target, Tenant
 from registry_status.registry.base import Instance, NotFoundError, Registry, Service
 from registry_status.sync.budget import Budget
 from registry_status.sync.clock import loop_time
 from registry_status.sync.fresh import Fresh, Reading
+from registry_status.sync.matching import names_of_instance
 
 VERSION_AGE = 10.0
 """Seconds for which the id that a version was found under is good."""
@@ -19,12 +21,43 @@ AGAIN_RATE, AGAIN_BURST = 50.0, 100.0
 """How often services and versions that had nothing to show are asked for again: so many a second, and so many at once."""
 
 
+class Roster(tuple[Instance, ...]):
+    """The instances of one version of a service, as one reading gave them to all pods that ask.
+
+    Each pod looks at those alone that bear something of its own: all pods at all instances would be a million looks where a
+    service has a thousand of each.
+    """
+
+    def bearing(self, names: Iterable[str]) -> Sequence[Instance]:
+        """Those that bear one of these names at least."""
+        found = {one.instance_id: one for name in names for one in self._by_name.get(name, ())}
+        return tuple(found.values())
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, Sequence[Instance]]:
+        index: dict[str, list[Instance]] = {}
+        for one in self:
+            for name in names_of_instance(one):
+                index.setdefault(name, []).append(one)
+        return index
+
+
 @dataclass(frozen=True, slots=True)
 class Listing:
     """A service's instances, of all its versions where no version was named; as of `asked_at` (loop time)."""
 
-    instances: Sequence[Instance]
+    rosters: Sequence[Roster]
     asked_at: float
+
+    @property
+    def instances(self) -> Sequence[Instance]:
+        """All of them."""
+        return [found for roster in self.rosters for found in roster]
+
+    def bearing(self, names: Iterable[str]) -> Sequence[Instance]:
+        """Those that bear one of these names at least."""
+        wanted = tuple(names)
+        return [found for roster in self.rosters for found in roster.bearing(wanted)]
 
 
 class Directory:
@@ -33,7 +66,7 @@ class Directory:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._again = Budget(AGAIN_RATE, AGAIN_BURST)
-        self._instances: Fresh[tuple[Tenant, str], Sequence[Instance]] = Fresh(self._list_instances)
+        self._instances: Fresh[tuple[Tenant, str], Roster] = Fresh(self._list_instances)
         self._services: Fresh[Tenant, Sequence[Service]] = Fresh(registry.list_services)
         self._versions: Fresh[tuple[Tenant, ServiceName], str | None] = Fresh(self._find_version)
 
@@ -42,11 +75,11 @@ class Directory:
         ids = await self.service_ids(target)
         readings = await asyncio.gather(*(self._instances.get((target.tenant, found), not_before) for found in ids))
         return Listing(
-            instances=[found for reading in readings for found in reading.value],
+            rosters=[reading.value for reading in readings],
             asked_at=min((reading.asked_at for reading in readings), default=loop_time()),
         )
 
-    async def instances(self, tenant: Tenant, service_id: str, not_before: float) -> Reading[Sequence[Instance]]:
+    async def instances(self, tenant: Tenant, service_id: str, not_before: float) -> Reading[Roster]:
         """One service's instances."""
         return await self._instances.get((tenant, service_id), not_before)
 
@@ -76,20 +109,20 @@ class Directory:
         """End the reads under way."""
         await asyncio.gather(self._instances.aclose(), self._services.aclose(), self._versions.aclose())
 
-    async def _list_instances(self, key: tuple[Tenant, str]) -> Sequence[Instance]:
+    async def _list_instances(self, key: tuple[Tenant, str]) -> Roster:
         """A service that is not there has no instances: its first one creates it."""
         await self._wait_for_turn(self._instances.last(key))
         try:
-            return await self._registry.list_instances(*key)
+            return Roster(await self._registry.list_instances(*key))
         except NotFoundError:
-            return ()
+            return Roster()
 
     async def _find_version(self, key: tuple[Tenant, ServiceName]) -> str | None:
         tenant, service = key
         await self._wait_for_turn(self._versions.last(key))
         return await self._registry.find_service(tenant, service, service.version or "")
 
-    async def _wait_for_turn(self, last: Reading[Sequence[Instance]] | Reading[str | None] | None) -> None:
+    async def _wait_for_turn(self, last: Reading[Roster] | Reading[str | None] | None) -> None:
         """Asking again for what was not there has a budget: pods may name a thousand services that do not exist."""
         if last is not None and not last.value:
             await asyncio.sleep(self._again.take(loop_time()))

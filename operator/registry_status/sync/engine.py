@@ -78,12 +78,17 @@ class Engine:
 
     @property
     def queued(self) -> int:
-        """How many pods are being worked on now."""
-        return self._workers.busy
+        """How many pods wait for a delivery, or are being worked on now."""
+        return self._workers.busy + self._delivery.waiting
 
     def desired_counts(self) -> Mapping[InstanceStatus, int]:
         """How many pods call for each status."""
-        return Counter(record.desired.status for record in self._records if record.desired.status is not None)
+        counts = Counter(map(self._called_for, self._records))
+        return {status: count for status, count in counts.items() if status is not None}
+
+    def _called_for(self, record: PodRecord) -> InstanceStatus | None:
+        """With `auto` as it is resolved now; a standby does not know."""
+        return self._delivery.consumers.resolved(record.desired) if self._writing else record.desired.status
 
     def acknowledged_counts(self) -> Mapping[InstanceStatus, int]:
         """For how many pods the registry is known to say each status."""

@@ -12,13 +12,14 @@ KEPT = 3600.0
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
+Value_co = TypeVar("Value_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Reading(Generic[Value]):
+class Reading(Generic[Value_co]):
     """What was read, and the loop time at which it was asked for: it is no older than that."""
 
-    value: Value
+    value: Value_co
     asked_at: float
 
 
@@ -66,12 +67,13 @@ class Fresh(Generic[Key, Value]):
     async def _fetch(self, key: Key, asked_at: float) -> Reading[Value]:
         try:
             return Reading(await self._read(key), asked_at)
-        finally:
+        except BaseException:
             self._under_way.pop(key, None)  # here and not when others hear of it: who asks in between would join a failure
+            raise
 
     def _finish(self, key: Key, task: asyncio.Task[Reading[Value]]) -> None:
         _, under_way = self._under_way.get(key, (0.0, None))
-        if under_way is task:  # cancelled before it began
+        if under_way is task:
             del self._under_way[key]
         # Asking for the exception marks it as seen, also where every waiter has gone.
         if not task.cancelled() and task.exception() is None:

@@ -7,15 +7,16 @@ status written before is silently lost. Consoles and other operators write too.
 import asyncio
 import logging
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Protocol
 
 from registry_status.model import Outcome, OutcomeKind, Tenant
 from registry_status.registry.base import Instance, RegistryError
 from registry_status.sync.clock import loop_time
-from registry_status.sync.delivery import Delivery
+from registry_status.sync.delivery import Delivery, names_of
 from registry_status.sync.desired import PodRecord, PodRecords
+from registry_status.sync.directory import Roster
 from registry_status.sync.fresh import Reading
 from registry_status.sync.instances import Held, InstanceKey
 from registry_status.sync.matching import Matched, Refused
@@ -101,10 +102,10 @@ class Resync:
         for one in held:
             if one.judges(reading.asked_at):
                 self._judge(one, listed.get(one.key.instance_id), reading)
-        self._look_for_joined(held, listed)
+        self._look_for_joined(held, reading.value)
         self._forget_repairs()
 
-    def _judge(self, held: Held, found: Instance | None, reading: Reading[Sequence[Instance]]) -> None:
+    def _judge(self, held: Held, found: Instance | None, reading: Reading[Roster]) -> None:
         if held.status is None:
             return  # its owner is about to read it
         owner = self._records.get(held.owner) if held.owner is not None else None
@@ -127,7 +128,7 @@ class Resync:
             self._note_repair(held, owner, found, before)
             self._delivery.wake(owner.uid)
 
-    def _judge_anew(self, held: Held, found: Instance, reading: Reading[Sequence[Instance]]) -> None:
+    def _judge_anew(self, held: Held, found: Instance, reading: Reading[Roster]) -> None:
         """It was away in between. Whoever registered it now may be somebody else: those who claim it match it anew."""
         if found.status != held.status:
             self._reporter.drifted(Cause.REGISTERED_ANEW)
@@ -164,23 +165,30 @@ class Resync:
             Outcome(owner.desired.pod, OutcomeKind.DRIFTED, owner.desired.status, text, instances=owner.instance_ids)
         )
 
-    def _look_for_joined(self, held: Sequence[Held], listed: Mapping[str, Instance]) -> None:
+    def _look_for_joined(self, held: Sequence[Held], roster: Roster) -> None:
         """A pod may have registered again under another id: match it against what nobody claims, beside what it has."""
         claimed = {one.key.instance_id for one in held}
-        unclaimed = [found for instance_id, found in listed.items() if instance_id not in claimed]
-        if not unclaimed:
+        if claimed.issuperset(one.instance_id for one in roster):
             return
         for uid in {one.owner for one in held if one.owner is not None}:
             record = self._records.get(uid)
             if record is None or record.desired.ended:
                 continue
-            own = {key.instance_id for key in record.instances}
-            found = self._delivery.match(record, [*unclaimed, *(listed[name] for name in own if name in listed)])
-            is_new = isinstance(found, Matched) and not own.issuperset(one.instance_id for one in found.all)
-            if is_new or (isinstance(found, Refused) and record.told is not OutcomeKind.CONFLICT):
+            if self._has_joined(record, roster, claimed):
                 self._reporter.drifted(Cause.JOINED)
                 record.wanted_at = record.reread_at = loop_time()
                 self._delivery.wake(uid)
+
+    def _has_joined(self, record: PodRecord, roster: Roster, claimed: set[str]) -> bool:
+        others = claimed - {key.instance_id for key in record.instances}
+        match self._delivery.match(record, [one for one in roster.bearing(names_of(record)) if one.instance_id not in others]):
+            case Matched() as found:
+                return not claimed.issuperset(one.instance_id for one in found.all)
+            case Refused():
+                runs = record.desired.evidence is not None and record.desired.evidence.running
+                return runs and record.told is not OutcomeKind.CONFLICT
+            case _:
+                return False
 
     def _forget_repairs(self) -> None:
         for key in list(self._repairs):

@@ -33,6 +33,11 @@ class Retries:
         self.beginning = 0
         """How often the registry has begun to work again."""
 
+    @property
+    def waiting(self) -> int:
+        """How many pods wait."""
+        return len(self._waiting)
+
     def wait_for_turn(self, record: PodRecord) -> float:
         """Seconds until a retry is allowed to run; it has its place then, and does not ask again."""
         if record.attempts == 0 or record.has_turn:

@@ -177,6 +177,19 @@ async def test_a_finished_pod_that_names_the_same_instance_does_not_keep_a_gone_
 
 
 @on_virtual_time
+async def test_a_gone_pod_leaves_the_instance_to_a_ready_successor_though_no_kubelet_tells_of_its_containers() -> None:
+    world, asks = World(trust_ids=True), ASKED | {"instance-id": "one"}
+    world.register(instance_id="one", host="a")
+    world.see(asks, uid="uid-a", name="a", statuses=[])
+    await world.pass_time(50)
+    world.registry.writes.clear()
+    world.see(asks, uid="uid-b", name="b", ip="10.244.0.8", statuses=[])
+    world.see(asks, uid="uid-a", name="a", statuses=[], deleted=True)
+    await world.pass_time(60)
+    assert (world.status("one"), world.registry.writes) == ("UP", [])
+
+
+@on_virtual_time
 async def test_a_pod_that_was_taken_for_gone_and_is_there_is_looked_after_as_before() -> None:
     world = World()
     instance = world.register()

@@ -4,7 +4,7 @@ from typing import Any, TypedDict, Unpack
 
 import pytest
 
-from registry_status.model import OutcomeKind
+from registry_status.model import InstanceStatus, OutcomeKind
 from registry_status.registry.base import PermanentError
 from registry_status.registry.devserver import NewInstance, NewService
 from tests.world import ASKED, SERVICE, World, on_virtual_time
@@ -168,3 +168,19 @@ async def test_a_replica_that_leads_again_does_not_go_by_what_it_knew_before() -
     world.engine.start_writing()
     await world.pass_time(60)
     assert (world.status(instance), world.written()) == ("DOWN", [])
+
+
+@on_virtual_time
+async def test_what_a_pod_calls_for_is_counted_as_it_is_resolved() -> None:
+    """Else the counts of what is called for and what is acknowledged differ for as long as all is well."""
+    world = World()
+    world.state.create_service(
+        NewService(name="old", service_id="old", framework_name="ServiceComb", framework_version="3.4.0")
+    )
+    world.register(service_id="old", host="other", ip="10.1.1.1")
+    world.register()
+    world.see()
+    await world.pass_time(1)
+    world.see(ready="False", ready_since=30)
+    await world.pass_time(100)
+    assert world.engine.desired_counts() == world.engine.acknowledged_counts() == {InstanceStatus.DOWN: 1}

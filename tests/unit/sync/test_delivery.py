@@ -5,7 +5,14 @@ from typing import Any
 import pytest
 
 from registry_status.model import InstanceStatus, OutcomeKind
-from registry_status.registry.base import AuthError, BlockedError, PermanentError, RegistryError, TransientError
+from registry_status.registry.base import (
+    AuthError,
+    BlockedError,
+    PermanentError,
+    RegistryError,
+    TransientError,
+    UnavailableError,
+)
 from registry_status.registry.devserver import NewService
 from tests.pods import running, terminated, waiting
 from tests.world import ASKED, SERVICE, World, on_virtual_time
@@ -667,3 +674,70 @@ async def test_what_was_left_alone_counts_as_nothing_acknowledged() -> None:
     world.see(statuses=[running(100, restarts=1)], ready_since=110)
     await world.pass_time(5)
     assert (world.status(instance), world.engine.acknowledged_counts()) == ("STARTING", {})
+
+
+@on_virtual_time
+async def test_every_pod_that_waits_for_the_registry_is_in_the_queue() -> None:
+    world = World()
+    pods: list[dict[str, Any]] = [{"uid": f"u{n}", "name": f"cart-{n}", "ip": f"10.0.0.{n}"} for n in range(20)]
+    for one in pods:
+        world.register(host=one["name"], ip=one["ip"])
+        world.see(**one)
+    await world.pass_time(1)
+    assert world.engine.queued == 0
+    world.registry.failure = UnavailableError("unavailable", "no address works")
+    for one in pods:
+        world.see(**one, ready="False", ready_since=40)
+    await world.pass_time(60)
+    assert world.engine.queued == len(pods)
+    world.registry.failure = None
+    world.registry.available()
+    await world.pass_time(60)
+    assert world.engine.queued == 0
+
+
+@on_virtual_time
+async def test_the_repair_of_drift_has_no_latency_of_a_transition_long_ago() -> None:
+    world = World()
+    instance = world.register()
+    world.see()
+    await world.pass_time(60)
+    world.see(deleting=True)
+    await world.pass_time(5)
+    world.see(deleting=True, deleted=True)
+    await world.pass_time(60)
+    world.state.put_status(SERVICE, instance, "UP")
+    await world.pass_time(60)
+    assert world.status(instance) == "DOWN"
+    assert world.outcomes[-1].latency is None
+
+
+@on_virtual_time
+async def test_a_flap_that_an_outage_has_swallowed_is_delivered_without_a_write_and_without_a_latency_later() -> None:
+    world = World()
+    instance = world.register()
+    world.see()
+    await world.pass_time(1)
+    world.registry.failure = TransientError("connect", "cannot connect")
+    world.see(ready="False", ready_since=1)
+    await world.pass_time(2)
+    world.see(ready_since=3)
+    await world.pass_time(2)
+    world.registry.failure = None
+    await world.pass_time(600)
+    world.state.put_status(SERVICE, instance, "DOWN")
+    await world.pass_time(90)
+    assert world.status(instance) == "UP"
+    assert [one.latency for one in world.outcomes if one.written] == [None]
+
+
+@pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
+@on_virtual_time
+async def test_a_finished_pod_whose_instance_is_another_pods_by_now_is_no_conflict(phase: str) -> None:
+    world, asks = World(), ASKED | {"instance-id": "one"}
+    world.register(instance_id="one")
+    world.see(asks)
+    world.see(asks, uid="uid-2", name="cart-2", phase=phase, ready="False", hostname="cart-1")
+    await world.pass_time(120)
+    assert OutcomeKind.CONFLICT not in world.kinds()
+    assert world.status("one") == "UP"

@@ -225,3 +225,20 @@ async def test_who_asks_after_a_failure_does_not_share_it_though_nobody_has_hear
     with pytest.raises(TimeoutError, match="too slow"):
         await fresh.get("a", 0.0)
     assert (await later[0]).value == 2
+
+
+@on_virtual_time
+async def test_who_asks_after_a_success_shares_it_though_nobody_has_heard_of_it_yet() -> None:
+    asked: list[int] = []
+    later: list[asyncio.Task[Reading[int]]] = []
+
+    async def read(_: str) -> int:
+        asked.append(1)
+        await asyncio.sleep(1)
+        later.append(asyncio.create_task(fresh.get("a", 0.0)))
+        return len(asked)
+
+    fresh = Fresh(read)
+    await fresh.get("a", 0.0)
+    assert (await later[0]).value == 1
+    assert len(asked) == 1

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from registry_status.model import Evidence, MatchMode, Target, Tenant
 from registry_status.pods.observation import observe
 from registry_status.registry.base import Instance
-from registry_status.sync.matching import LISTED, Circumstances, Matched, NoneFound, Refused, match
+from registry_status.sync.directory import Roster
+from registry_status.sync.matching import LISTED, Circumstances, Matched, NoneFound, Refused, match, names_of_pod
 from tests.pods import START, pod
 
 IP, OTHER_IP, NODE_IP = "10.244.0.7", "10.244.9.9", "192.168.1.1"
@@ -511,3 +512,17 @@ def test_the_order_of_a_listing_does_not_matter(
 ) -> None:
     shuffled = data.draw(st.permutations(listed))
     assert match(target(), of, shuffled, around) == match(target(), of, listed, around)
+
+
+@given(
+    listed=LISTINGS,
+    of=st.sampled_from(PODS),
+    mode=st.sampled_from(MatchMode),
+    id_=st.sampled_from([None, None, "i-0", "i-9"]),
+    around=st.sampled_from([*AROUND, Circumstances(trust_ids=True), Circumstances(predecessors=frozenset({OTHER_IP}))]),
+)
+def test_only_those_that_bear_a_name_of_the_pods_matter(
+    listed: list[Instance], of: Evidence, mode: MatchMode, id_: str | None, around: Circumstances
+) -> None:
+    asked = target(AUTO if id_ is not None else mode, instance_id=id_)
+    assert match(asked, of, Roster(listed).bearing(names_of_pod(asked, of)), around) == match(asked, of, listed, around)

@@ -8,7 +8,7 @@ from registry_status.model import OutcomeKind
 from registry_status.registry.base import PermanentError, TransientError
 from registry_status.registry.devserver import NewService
 from registry_status.sync.resync import FIGHT_REPAIRS, FIGHT_WINDOW, Cause
-from tests.pods import running
+from tests.pods import running, terminated
 from tests.world import SERVICE, World, on_virtual_time
 
 ROUND = 34.0
@@ -227,7 +227,7 @@ async def test_a_change_by_others_to_what_the_pod_calls_for_is_not_told_to_be_pu
 
 
 @on_virtual_time
-async def test_an_ambiguity_is_told_once_and_no_instance_is_written_until_it_is_over() -> None:
+async def test_in_an_ambiguity_which_is_told_once_the_instance_held_before_is_written_alone() -> None:
     world = World()
     first = world.register()
     world.see()
@@ -237,11 +237,32 @@ async def test_an_ambiguity_is_told_once_and_no_instance_is_written_until_it_is_
     told = len(world.outcomes)
     world.registry.writes.clear()
     world.see(ready="False", ready_since=230)
+    await world.pass_time(1)
+    assert (world.status(first), world.status(second)) == ("OUTOFSERVICE", "UP")
+    world.see(ready_since=240)
     await world.pass_time(600)
-    assert (world.kinds()[told - 1 :], world.registry.writes, len(world.drifts)) == ([OutcomeKind.CONFLICT], [], 1)
-    world.state.delete_instance(SERVICE, second)
-    await world.pass_time(2 * ROUND)
-    assert world.status(first) == "OUTOFSERVICE"
+    assert (world.status(first), world.written()) == ("UP", ["OUTOFSERVICE", "UP"])
+    assert (world.kinds()[told - 1 :], len(world.drifts)) == ([OutcomeKind.CONFLICT], 1)
+    world.see(deleting=True)
+    await world.pass_time(1)
+    assert (world.status(first), world.status(second)) == ("DOWN", "UP")
+
+
+@on_virtual_time
+async def test_in_an_ambiguity_after_a_restart_an_earlier_lifes_instance_is_not_put_up() -> None:
+    world = World()
+    first = world.register()
+    world.see()
+    await world.pass_time(200)
+    world.see(statuses=[running(200, restarts=1)], ready="False", ready_since=199)
+    await world.pass_time(5)
+    for port in (8080, 9999):
+        world.register(endpoints=(f"rest://10.244.0.7:{port}",), status="STARTING")
+    await world.pass_time(2)
+    world.see(statuses=[running(200, restarts=1)], ready_since=210)
+    await world.pass_time(60)
+    assert world.status(first) != "UP"
+    assert world.kinds()[-1] is OutcomeKind.CONFLICT
 
 
 @on_virtual_time
@@ -253,3 +274,17 @@ async def test_an_instance_of_weaker_evidence_beside_the_pods_own_is_no_news_at_
     world.register()
     await world.pass_time(600)
     assert world.drifts == []
+
+
+@on_virtual_time
+async def test_a_pod_in_a_crash_loop_beside_two_instances_that_may_be_its_own_is_no_news_at_each_round() -> None:
+    world = World()
+    world.register()
+    world.see()
+    await world.pass_time(200)
+    world.see(statuses=[terminated(200, restarts=1)], ready="False", ready_since=200)
+    await world.pass_time(5)
+    for port in (8080, 9999):
+        world.register(endpoints=(f"rest://10.244.0.7:{port}",))
+    await world.pass_time(600)
+    assert len(world.drifts) <= 1
