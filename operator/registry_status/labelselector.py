@@ -43,6 +43,8 @@ def _wrong(requirement: str) -> str:
         return wrong
     if found["sign"] in ("<", ">"):
         return _wrong_number(found["value"])
+    if found["values"] is not None and not found["values"].strip(SPACES):
+        return f"{requirement.strip(SPACES)!r} has no value in its parentheses"
     values = (found["values"] or found["value"] or "").split(",")
     return next(filter(None, (_wrong_value(value.strip(SPACES)) for value in values)), "")
 

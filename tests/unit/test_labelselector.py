@@ -19,7 +19,7 @@ GOOD = [
     "app in (cart)",
     "app in(cart, shop)",
     "app\tnotin\n(cart)",
-    "app in ()",
+    "app notin (,)",
     "app in (,)",
     "app in (,a,,b,)",
     "level>3",
@@ -36,6 +36,7 @@ NAMED = "must be at most 63 letters, digits, '-', '_' or '.', with a letter or d
 LACKS = "a requirement is missing before or after a comma"
 DOMAIN = "must be a DNS name in lower case, such as app.kubernetes.io"
 NUMBER = "must be a whole number"
+EMPTY = "has no value in its parentheses"
 BAD = [
     ("app in a", f"'app in a' {NONE}"),
     ("x=a||y=b", f"'x=a||y=b' {NONE}"),
@@ -51,6 +52,9 @@ BAD = [
     ("=cart", NONE),
     ("(app)", NONE),
     ("app in", NONE),
+    ("app in ()", f"'app in ()' {EMPTY}"),
+    ("app notin ( )", f"'app notin ( )' {EMPTY}"),
+    ("team=a, app in(\t\n)", EMPTY),
     ("app in (cart", NONE),
     ("app in (cart))", NONE),
     ("app in ((cart))", NONE),

@@ -183,18 +183,19 @@ class Fetched:
         except AccessError as error:
             if self._grant is not None:
                 logger.warning("credentials cannot be renewed, so those before stay while they last: %s", error)
-            self._renew_at = self._clock() + FETCH_AGAIN
             raise
         finally:
             self._fetching = None
+            self._renew_at = self._clock() + FETCH_AGAIN  # whatever went wrong
         self._grant, self._renew_at = grant, grant.renew_at
         return grant
 
 
 def _told(fetching: "asyncio.Task[Grant]") -> None:
     """Take note of an error that nobody may have waited for; whoever has waited gets it, too."""
-    if not fetching.cancelled():
-        fetching.exception()
+    error = None if fetching.cancelled() else fetching.exception()
+    if error is not None and not isinstance(error, AccessError):
+        logger.error("internal error while fetching credentials", exc_info=error)
 
 
 class Tls:

@@ -158,7 +158,7 @@ class Plugin:
         """Run it once. Raises `AccessError`."""
         program = self._program
         status = program.status(await program.run())
-        pair, token = _pair(status), status.get("token")
+        pair, token = _pair(program.where, status), status.get("token")
         if pair is not None:
             self._show(pair)
         elif not isinstance(token, str) or not token:
@@ -174,9 +174,14 @@ class Plugin:
             self._pair = pair
 
 
-def _pair(status: Status) -> Pair | None:
+def _pair(where: str, status: Status) -> Pair | None:
     certificate, key = status.get("clientCertificateData"), status.get("clientKeyData")
-    return (certificate.encode(), key.encode()) if isinstance(certificate, str) and isinstance(key, str) else None
+    if not isinstance(certificate, str) or not isinstance(key, str):
+        return None
+    try:
+        return certificate.encode(), key.encode()
+    except UnicodeEncodeError:  # JSON can carry half a character
+        raise AccessError(f"{where}: clientCertificateData and clientKeyData must be PEM") from None
 
 
 def _early(end: float, now: float) -> float:

@@ -154,11 +154,13 @@ class PodStreams:
         self.direct = filtering
         """Whether to take watches right from their connections, for which HTTP/1.0 is asked for."""
         self.refuses_direct: bool | None = None
-        """Whether a 400 means that HTTP/1.0 is not spoken; None: the next one may."""
+        """Whether a 400 means that HTTP/1.0 is not spoken: suspected until the next answer to HTTP/1.1; None: no suspicion."""
         self.answered_direct = False
         """Whether a request in HTTP/1.0 was ever answered as it should be."""
         self.lists_in_watches = True
         """Whether the server sends lists within watches, for all that is known."""
+        self.answered_list = False
+        """Whether the last list within a watch that was answered with OK or 400 was answered with OK."""
         self._without_lists = without_lists
         self.queued = Queued()
         self._watches: dict[str, Watch] = {}
@@ -189,14 +191,28 @@ class PodStreams:
     def doubts_direct(self, *, direct: bool) -> bool:
         """Judge a 400; returns whether it may mean HTTP/1.0, as from some proxies, so that the next request goes without.
 
-        Where that earns a 400, too, HTTP/1.0 was not to blame for it, nor is it for any later one.
+        Where that earns a 400, too, HTTP/1.0 was not to blame for it, nor is it for any later one. Nor is it where it was
+        answered well before: that 400 is a stray one.
         """
-        if direct and self.refuses_direct is not False:
-            self.direct, self.refuses_direct = False, True
+        if direct and not self.answered_direct and self.refuses_direct is not False:
+            if self.direct:  # it is not the late answer to another watch, after which all may be decided
+                self.direct, self.refuses_direct = False, True
             return True
         if not direct and self.refuses_direct:
             self.direct, self.refuses_direct = self.filtering, False
         return False
+
+    def note_answer(self, *, listing: bool, direct: bool) -> None:
+        """Note that a watch was answered as it should be."""
+        self.answered_list |= listing
+        self.answered_direct |= direct
+        if not direct and self.refuses_direct:
+            self.refuses_direct = None  # HTTP/1.0 was to blame: it stays off, whatever earns a 400 later
+
+    def doubts_list(self) -> bool:
+        """Judge a 400 to a list within a watch; returns whether it may be a stray one, as such lists were answered before."""
+        doubted, self.answered_list = self.answered_list, False
+        return doubted
 
     def refuse_lists(self) -> None:
         """Note that the server does not send lists within watches: an API server whose feature gate WatchList is off."""
@@ -252,14 +268,14 @@ class Watch:
     def _learn(self, status: int, *, listing: bool, direct: bool) -> None:
         """Leave out from now on what the server does not know."""
         if status == OK:
-            self.streams.answered_direct |= direct
+            self.streams.note_answer(listing=listing, direct=direct)
         elif status in (UPGRADE_REQUIRED, VERSION_REFUSED):
             self.streams.direct = False
         elif status == NOT_ACCEPTABLE:
             self.streams.protobuf = False
         elif status == BAD_REQUEST and self.streams.doubts_direct(direct=direct):
             pass
-        elif listing and status in (BAD_REQUEST, INVALID):
+        elif listing and (status == INVALID or (status == BAD_REQUEST and not self.streams.doubts_list())):
             self.streams.refuse_lists()
 
     def _begin_anew(self, response: aiohttp.ClientResponse) -> None:

@@ -180,20 +180,22 @@ def _transient(code: str, text: str, answer: Answer, address: str) -> TransientE
 
 
 def _retry_after(answer: Answer) -> float | None:
-    """Seconds. Where it is a date, it is compared with the server's own."""
+    """Seconds; None if it asks for no wait at all: that must not switch the backoff off."""
     text = answer.headers.get("retry-after", "").strip()
-    if text.isascii() and text.isdigit():
-        return min(float(text), MAX_RETRY_AFTER)
+    seconds = float(text) if text.isascii() and text.isdigit() else _seconds_until(text, answer)
+    return min(seconds, MAX_RETRY_AFTER) if seconds > 0 else None
+
+
+def _seconds_until(text: str, answer: Answer) -> float:
+    """Compare a date with the server's own; 0 if either is none."""
     until, now = _date(text), _date(answer.headers.get("date", ""))
-    if until is None or now is None:
-        return None
-    return min(max((until - now).total_seconds(), 0.0), MAX_RETRY_AFTER)
+    return 0.0 if until is None or now is None else (until - now).total_seconds()
 
 
 def _date(text: str) -> datetime | None:
     try:
         return parsedate_to_datetime(text).replace(tzinfo=UTC)  # HTTP knows no zone but GMT
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 

@@ -400,6 +400,8 @@ async def test_an_exec_plugin_may_hand_out_a_certificate(write: Write, tmp_path:
         (credential(), "neither a token nor a client certificate"),
         (credential(token=SECRET, expirationTimestamp="soon"), "expirationTimestamp must be a time"),
         (credential(clientCertificateData="x", clientKeyData="y"), "PEM files that belong together"),
+        (credential(clientCertificateData="\ud800", clientKeyData=SECRET), "clientKeyData must be PEM"),
+        (credential(clientCertificateData="x", clientKeyData=SECRET + "\udc80"), "clientKeyData must be PEM"),
     ],
 )
 async def test_an_exec_plugin_that_fails(write: Write, tmp_path: Path, script: str, said: str) -> None:
@@ -489,7 +491,7 @@ async def test_an_exec_plugin_that_hangs_does_not_outlive_whoever_waits_for_it(
 class Counter:
     """Where credentials are fetched: it takes its time, and gives what the script says."""
 
-    def __init__(self, *script: float | AccessError, takes: float = 3.0) -> None:
+    def __init__(self, *script: float | Exception, takes: float = 3.0) -> None:
         """The script says for how many seconds each is good, or what goes wrong."""
         self.script = list(script)
         self.takes = takes
@@ -504,7 +506,7 @@ class Counter:
         finally:
             self.ended += 1
         said = self.script.pop(0)
-        if isinstance(said, AccessError):
+        if isinstance(said, Exception):
             raise said
         return Grant(f"Bearer {number}", now() + said - 10, now() + said)
 
@@ -594,6 +596,28 @@ async def test_a_renewal_that_fails_leaves_good_credentials_in_use_and_is_tried_
     assert counter.begun == 2
     assert ["not now" in line for line in caplog.messages] == [True]
     await asyncio.sleep(FETCH_AGAIN)
+    assert await fetched.authorization() == "Bearer 3"
+
+
+@on_virtual_time
+async def test_a_renewal_that_fails_for_an_error_of_ours_is_told_with_its_place_and_not_tried_with_each_request_either(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    counter = Counter(100, RuntimeError("odd"), 100, takes=0.1)
+    fetched = counter.fetched()
+    await fetched.authorization()
+    await asyncio.sleep(90)
+    for _ in range(8):
+        assert await fetched.authorization() == "Bearer 1"
+        await asyncio.sleep(1)
+    assert counter.begun == 2
+    (told,) = caplog.records
+    assert (told.levelname, told.getMessage()) == ("ERROR", "internal error while fetching credentials")
+    assert told.exc_info is not None
+    assert str(told.exc_info[1]) == "odd"
+    await asyncio.sleep(FETCH_AGAIN)
+    await fetched.authorization()
+    await asyncio.sleep(1)
     assert await fetched.authorization() == "Bearer 3"
 
 

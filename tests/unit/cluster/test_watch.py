@@ -12,7 +12,7 @@ from typing import Any
 
 import kopf
 import pytest
-from aiohttp import HttpVersion10, HttpVersion11, web
+from aiohttp import HttpVersion, HttpVersion10, HttpVersion11, web
 
 from registry_status.cluster import streams, watch
 from registry_status.cluster.access import AccessError, Fixed, TokenFile
@@ -390,6 +390,85 @@ async def test_a_400_that_has_nothing_to_do_with_http_1_0_leaves_it_in_use(api: 
     watched = [used for used, asked in zip(api.watched_with, api.pod_requests(), strict=True) if "watch" in asked]
     assert watched == [HttpVersion10, HttpVersion11, HttpVersion10, HttpVersion10]
     assert run.listener.kinds() == [WatchFault.REFUSED] * 3
+
+
+LIST = added("a") + end_of_list()
+STRAY = {
+    "a resumed watch": [sends(LIST, then="end"), refuses(400), sends(LIST)],
+    "a list": [sends(LIST, error(410)), refuses(400), sends(LIST)],
+}
+
+
+@pytest.mark.parametrize("acts", STRAY.values(), ids=STRAY)
+async def test_a_stray_400_leaves_http_1_0_in_use_that_was_answered_before(api: FakeApi, acts: list[Any]) -> None:
+    api.play(*acts)
+    async with running(api) as run:
+        await until(lambda: len(run.listener.finished) == 2)
+    assert api.watched_with == [HttpVersion10] * 3
+    assert api.pod_requests()[-1]["sendInitialEvents"] == "true"
+
+
+@pytest.mark.parametrize("acts", STRAY.values(), ids=STRAY)
+async def test_a_stray_400_does_not_bring_http_1_0_back_that_was_to_blame_for_another(api: FakeApi, acts: list[Any]) -> None:
+    api.play(refuses(400), *acts[:2], *acts)
+    async with running(api) as run:
+        await until(lambda: len(run.listener.finished) == 3)
+    assert api.watched_with == [HttpVersion10] + [HttpVersion11] * 5
+    assert api.pod_requests()[-1]["sendInitialEvents"] == "true"
+
+
+async def test_lists_within_watches_that_earn_one_400_after_another_are_given_up_although_they_once_came(api: FakeApi) -> None:
+    api.play(sends(LIST, error(410)), refuses(400), refuses(400), page("a"), sends())
+    async with running(api) as run:
+        await until(lambda: len(api.pod_requests()) == 5)
+        assert len(run.listener.finished) == 2
+    assert "watch" not in api.pod_requests()[3]
+
+
+def after(condition: Callable[[], object], act: Any) -> Any:
+    """An act that waits for something before it answers."""
+
+    async def late(request: web.Request) -> web.StreamResponse:
+        await until(condition)
+        answer: web.StreamResponse = await act(request)
+        return answer
+
+    return late
+
+
+def used(api: FakeApi, namespace: str) -> list[HttpVersion]:
+    """With what the pods of a namespace were asked for."""
+    paths = [path for _, path, _ in api.seen if path.endswith("/pods")]
+    return [version for version, path in zip(api.watched_with, paths, strict=True) if f"/{namespace}/" in path]
+
+
+async def test_a_stray_400_in_another_namespace_leaves_http_1_0_in_use_that_was_answered_before(api: FakeApi) -> None:
+    listener = Listening()
+    api.play(sends(LIST), namespace="shop")
+    api.play(
+        after(lambda: listener.finished, refuses(400)), sends(LIST, then="end"), refuses(400), sends(LIST), namespace="depot"
+    )
+    async with running(api, listener=listener, namespaces=("shop", "depot")):
+        await until(lambda: len(listener.finished) == 3)
+    assert (used(api, "shop"), used(api, "depot")) == ([HttpVersion10], [HttpVersion10] * 4)
+    assert all(asked["sendInitialEvents"] == "true" for asked in api.pod_requests() if "resourceVersion" not in asked)
+
+
+async def test_a_400_to_http_1_0_that_comes_late_is_no_reason_to_ask_for_it_again_after_a_stray_one(api: FakeApi) -> None:
+    """Two watches begin at once behind a proxy that does not speak it: the other's refusal comes when all is decided."""
+    listener = Listening()
+    api.play(
+        refuses(400), sends(LIST, then="end"), after(lambda: len(used(api, "depot")) == 2, refuses(400)), sends(LIST),
+        namespace="shop",
+    )  # fmt: skip
+    api.play(
+        after(lambda: listener.finished, refuses(400)), after(lambda: len(listener.finished) == 2, sends(LIST)),
+        namespace="depot",
+    )  # fmt: skip
+    async with running(api, listener=listener, namespaces=("shop", "depot")):
+        await until(lambda: len(listener.finished) == 3)
+    assert used(api, "shop") == [HttpVersion10] + [HttpVersion11] * 3
+    assert used(api, "depot") == [HttpVersion10, HttpVersion11]
 
 
 SILENT: list[tuple[str, list[Any]]] = [
