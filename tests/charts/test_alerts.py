@@ -1,5 +1,6 @@
 """The alerts: valid to Prometheus, configurable, documented, and due when they should be (`promtool test rules`)."""
 
+import json
 import re
 import shutil
 from collections.abc import Mapping
@@ -28,6 +29,15 @@ def promtool(request: pytest.FixtureRequest) -> Path:
     if found is None:
         levels.not_run(request.config, "alerts", "promtool is not installed: tests/cluster/packages.sh installs it")
     return Path(found)
+
+
+def test_the_dashboard_counts_as_out_of_step_what_the_alert_does() -> None:
+    panels = json.loads((CHART / "dashboards" / "registry-status.json").read_text("utf-8"))["panels"]
+    (panel,) = [found for found in panels if found["title"] == "Out of step"]
+    for expression in (panel["targets"][0]["expr"], ALERTS["RegistryStatusOutOfStep"]["expr"]):
+        desired, _, acknowledged = expression.partition("registry_status_acknowledged_pods")
+        assert re.search(r'registry_status_desired_pods\{[^}]*status!="DOWN"\}', desired)
+        assert acknowledged
 
 
 def rules(chart: Chart, **values: Any) -> list[Object]:

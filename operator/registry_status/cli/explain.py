@@ -130,17 +130,18 @@ def _target_as_json(target: Target) -> dict[str, object]:
 def as_text(explained: Explained) -> str:
     """For people."""
     one = explained.desired
-    lines = [f"{one.pod}: {one.status or 'nothing to write'}", f"  reason:   {one.reason}", f"  because:  {one.message}"]
+    lines = [f"{safe(str(one.pod))}: {one.status or 'nothing to write'}", f"  reason:   {one.reason}"]
+    lines += [f"  because:  {safe(one.message)}"]
     if explained.saw:
         lines += [f"  rule:     {explained.rule} (docs/statuses.md), which saw:"]
         lines += [f"              {safe(name)}: {safe(value)}" for name, value in explained.saw.items()]
     if one.target is not None:
-        lines += [f"  service:  {one.target.where}", f"  instance: {_instance_text(one.target)}"]
-        lines += [f"  tenant:   domain {one.target.tenant.domain}, project {one.target.tenant.project}"]
+        lines += [f"  service:  {safe(one.target.where)}", f"  instance: {safe(_instance_text(one.target))}"]
+        lines += [f"  tenant:   {safe(f'domain {one.target.tenant.domain}, project {one.target.tenant.project}')}"]
     if one.auto:
         lines += ["  note:     not-ready-status is auto: DOWN is written instead beside live Java Chassis 3 services"]
     if one.reason is Reason.INVALID:
-        lines[2:3] = [f"  problem:  {found}" for found in one.problems]
+        lines[2:3] = [f"  problem:  {safe(str(found))}" for found in one.problems]
     return "\n".join([*lines, *_registry_text(explained), *_events_text(explained)])
 
 
@@ -166,7 +167,7 @@ def _events_text(explained: Explained) -> Iterator[str]:
     if explained.events is not None:
         yield "  events:   " + ("the operator's last ones:" if explained.events else "none of the operator's")
     for event in explained.events or ():
-        yield f"              {event.at} {event.type} {event.reason} x{event.count}: {safe(event.message)}"
+        yield f"              {safe(f'{event.at} {event.type} {event.reason} x{event.count}: {event.message}')}"
     yield from (f"  unasked:  {safe(why)}" for why in explained.unasked)
 
 

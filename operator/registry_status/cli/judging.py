@@ -79,6 +79,8 @@ class Judged:
     """What people should know beside the pod's own message."""
     unregistered: bool = False
     """The registry does not have the service that the pod names."""
+    refused: bool = False
+    """The registry refuses for good to tell what the service has."""
 
     @property
     def pod(self) -> PodRef:
@@ -89,8 +91,10 @@ class Judged:
 class Candidates:
     """A service's instances, found by what may tie them to a pod: a service may have ten thousand, and as many pods."""
 
-    def __init__(self, instances: Sequence[Instance]) -> None:
+    def __init__(self, instances: Sequence[Instance], refusal: str = "") -> None:
+        """`refusal` is what the registry said that refuses for good to list them."""
         self.all = instances
+        self.refusal = refusal
         self._by_name: dict[str, list[int]] = defaultdict(list)
         for number, found in enumerate(instances):
             for name in names_of_instance(found):

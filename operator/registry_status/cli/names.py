@@ -11,9 +11,11 @@ SHOWN = 3
 """How many suggestions are made."""
 
 
-def missing_service(place: Place, services: Sequence[Service]) -> str:
-    """Say that the place's service is not registered, and which one is that may have been meant."""
+def missing_service(place: Place, services: Sequence[Service] | None) -> str:
+    """Say that the place's service is not registered, and which may have been meant; `services` is None where unknown."""
     project = f"project {place.tenant.project} of domain {place.tenant.domain}"
+    if services is None:
+        return f"service {place} is not registered in {project}"
     if not services:
         return f"service {place} is not registered: {project} has no services at all"
     meant = _meant_by_id(place.service_id, services) if place.service is None else _meant_by_name(place.service, services)

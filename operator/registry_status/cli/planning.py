@@ -13,7 +13,7 @@ from registry_status.cli.show import Progress
 from registry_status.config import Settings
 from registry_status.model import Desired, Reason, Tenant
 from registry_status.pods.status import desired
-from registry_status.registry.base import NotFoundError, RegistryError
+from registry_status.registry.base import NotFoundError, PermanentError, RegistryError
 from registry_status.registry.connect import registry_client
 from registry_status.sync.clock import loop_time
 from registry_status.sync.consumers import Consumers
@@ -53,13 +53,19 @@ async def make_plan(settings: Settings, environment: Mapping[str, str], progress
             raise CannotTellError(f"the registry cannot be asked: {error}") from error
         finally:
             await register.aclose()
+    asked = [one for one in judged if one.desired.target is not None]
+    if asked and all(one.refused for one in asked):
+        raise CannotTellError(f"the registry refuses to tell of any service that pods name; {asked[0].pod}: {asked[0].note}")
     return Plan(judged, unmanaged=len(pods) - len(managed))
 
 
 async def judge_all(
     pods: Sequence[Desired], register: Register, settings: Settings, progress: Progress, now: float
 ) -> Sequence[Judged]:
-    """Judge pods against the registry; `now` is epoch seconds. Raises `RegistryError`."""
+    """Judge pods against the registry; `now` is epoch seconds. Raises `RegistryError`.
+
+    What it refuses for good for one place or tenant is noted with the pods of that place, and is no error.
+    """
     consumers = Consumers(register.directory, lambda _: None)
     for tenant in dict.fromkeys(pod.target.tenant for pod in pods if pod.target is not None):
         await register.services(tenant)  # one after the other: whether we are let in is known after the first
@@ -77,17 +83,21 @@ async def judge_all(
         )
         for pod in pods
     ]
+    judged = [_refused(one, candidates) for one in settle(judged)]
     missing = await _missing(judged, register)
-    return [_noted(one, consumers, missing) for one in settle(judged)]
+    return [_noted(one, consumers, missing) for one in judged]
 
 
 async def read_candidates(pods: Sequence[Desired], register: Register, progress: Progress) -> Mapping[Place, Candidates]:
-    """List the instances of every service that the pods name, each once."""
+    """List the instances of every service that the pods name, each once; a refusal for good is an answer too."""
     places = list(dict.fromkeys(Place.of(pod.target) for pod in pods if pod.target is not None))
     step = progress.stepper("services read", len(places))
 
     async def read(place: Place) -> Candidates:
-        found = Candidates(await register.instances(place))
+        try:
+            found = Candidates(await register.instances(place))
+        except PermanentError as error:
+            found = Candidates((), refusal=str(error))
         step()
         return found
 
@@ -97,18 +107,28 @@ async def read_candidates(pods: Sequence[Desired], register: Register, progress:
 async def _learn(consumers: Consumers, tenant: Tenant) -> None:
     try:
         await consumers.read(tenant, loop_time())
-    except NotFoundError:
-        return  # a tenant without services has no consumers either
+    except (NotFoundError, PermanentError):
+        return  # a tenant without services has no consumers either; unknown ones are guessed as the operator does
 
 
 async def _missing(judged: Sequence[Judged], register: Register) -> Mapping[Place, str]:
     """What is wrong with the services that unmatched pods name and the registry does not have."""
-    unmatched = {Place.of(one.desired.target) for one in judged if one.state is State.UNMATCHED and one.desired.target}
+    unmatched = {
+        Place.of(one.desired.target)
+        for one in judged
+        if one.state is State.UNMATCHED and one.desired.target and not one.refused
+    }
     return {
         place: missing_service(place, await register.services(place.tenant))
         for place in unmatched
         if not await register.knows(place)
     }
+
+
+def _refused(one: Judged, candidates: Mapping[Place, Candidates]) -> Judged:
+    target = one.desired.target
+    refusal = candidates[Place.of(target)].refusal if target is not None else ""
+    return replace(one, note=f"the registry refuses to list its instances: {refusal}", refused=True) if refusal else one
 
 
 def _noted(one: Judged, consumers: Consumers, missing: Mapping[Place, str]) -> Judged:

@@ -12,7 +12,7 @@ from registry_status.cluster.api import ApiError, ApiServer
 from registry_status.cluster.read import GONE, list_pods
 from registry_status.config import Settings
 from registry_status.model import InstanceStatus, ServiceName, Target, Tenant
-from registry_status.registry.base import Instance, NotFoundError, Registry, Service, TransientError
+from registry_status.registry.base import Instance, NotFoundError, PermanentError, Registry, Service, TransientError
 from registry_status.sync.directory import Directory
 
 LISTS = 3
@@ -154,12 +154,14 @@ class Register:
         self.snapshot = snapshot
         self.directory = Directory(snapshot)
 
-    async def services(self, tenant: Tenant) -> Sequence[Service]:
-        """All services of a tenant; none where the registry does not know the tenant."""
+    async def services(self, tenant: Tenant) -> Sequence[Service] | None:
+        """All services of a tenant; none where the registry does not know the tenant, and None where it refuses to tell."""
         try:
             return await self.snapshot.list_services(tenant)
         except NotFoundError:
             return ()
+        except PermanentError:
+            return None
 
     async def instances(self, place: Place) -> Sequence[Instance]:
         """The instances at a place."""
@@ -167,9 +169,10 @@ class Register:
         return (await self.directory.listing(target, float("-inf"))).instances
 
     async def knows(self, place: Place) -> bool:
-        """Whether the place's service is registered."""
+        """Whether the place's service is registered; taken for granted where the registry refuses to list services."""
         if place.service_id is not None:
-            return any(found.service_id == place.service_id for found in await self.services(place.tenant))
+            services = await self.services(place.tenant)
+            return services is None or any(found.service_id == place.service_id for found in services)
         target = Target(place.tenant, service=place.service)
         return bool(await self.directory.service_ids(target))
 

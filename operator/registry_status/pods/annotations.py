@@ -37,7 +37,11 @@ SERVICE_ID = re.compile(r"(?!\.+$)[A-Za-z0-9_.:@-]{1,64}")
 SERVICE_ID_FORM = "1 to 64 letters, digits, '_', '.', ':', '@' or '-', not dots alone"
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,158}[A-Za-z0-9])?")
 NAME_FORM = "letters, digits, '_', '.' or '-', a letter or digit first and last, at most 160"
+ENVIRONMENT = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,126}[A-Za-z0-9])?")
+ENVIRONMENT_FORM = "letters, digits, '_', '.' or '-', a letter or digit first and last, at most 128"
 VERSION = re.compile(r"[0-9]{1,5}(\.[0-9]{1,5}){0,3}")
+MAX_VERSION_PART = 32767
+"""The registry keeps each number of a version in 16 bits, and refuses greater ones."""
 LONGEST_TEMPLATE = 256
 """Characters of an `instance-id` before its fields are filled in."""
 PROBLEMS_TOLD = 8
@@ -114,7 +118,7 @@ class _Reader:
         instance_id, pending = self._instance_id()
         match = self._choice("match", MATCHES, MatchMode.AUTO)
         if "match" in self._own and "instance-id" in self._own:
-            self._problem("match", match, "no `match` beside `instance-id`")
+            self._problem("match", self._own["match"], "no `match` beside `instance-id`")
         return Target(
             tenant=Tenant(
                 domain=self._foreign("domain", self._settings.registry_domain, self._settings.allowed_domains),
@@ -140,9 +144,15 @@ class _Reader:
         return ServiceName(
             name=self._formed("service", NAME, NAME_FORM),
             app=self._formed("app", NAME, NAME_FORM) if "app" in own else "default",
-            environment=self._formed("environment", NAME, NAME_FORM) if own.get("environment") else "",
-            version=self._formed("version", VERSION, VERSION_FORM) if "version" in own else None,
+            environment=self._formed("environment", ENVIRONMENT, ENVIRONMENT_FORM) if own.get("environment") else "",
+            version=self._version() if "version" in own else None,
         )
+
+    def _version(self) -> str:
+        version = self._formed("version", VERSION, VERSION_FORM)
+        if VERSION.fullmatch(version) and any(int(part) > MAX_VERSION_PART for part in version.split(".")):
+            self._problem("version", version, f"{VERSION_FORM}, each at most {MAX_VERSION_PART}")
+        return version
 
     def _instance_id(self) -> tuple[str | None, bool]:
         """The id, and whether it waits for something that the pod does not have yet (an IP, a node)."""

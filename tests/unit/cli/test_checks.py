@@ -1,6 +1,7 @@
 """The parts of `check` that need no cluster: clocks, names, and what is told of each."""
 
 import asyncio
+import json
 import socket
 from dataclasses import replace
 from email.utils import formatdate
@@ -70,6 +71,26 @@ async def test_a_name_that_dns_does_not_know_is_named(trouble: Exception, said: 
     assert (reached.usable, found.level) == (False, Level.ERROR)
     assert found.what == f"http://registry.shop:30100: {said}"
     assert found.fix
+
+
+@pytest.mark.parametrize("padding", [0, 100_000])
+async def test_an_answer_is_read_to_its_end_in_however_many_pieces_it_comes(padding: int) -> None:
+    body = json.dumps({"version": "2.2.0", "apiVersion": "4.0.0"}).encode() + b" " * padding
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(head.encode() + body[:20])
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        writer.write(body[20:])
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        (reached,) = await check_addresses(Settings(registry_address=(f"http://127.0.0.1:{port}",)))
+    assert reached.usable
+    assert "Service Center 2.2.0, API 4.0.0, answers" in reached.findings[0].what
 
 
 @pytest.mark.parametrize(("version", "level"), [((1, 24), Level.WARNING), ((1, 25), Level.OK), ((2, 0), Level.OK)])

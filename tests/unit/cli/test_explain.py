@@ -7,7 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ import pytest
 import yaml
 
 from registry_status.cli import main
-from registry_status.cli.explaining import RULES
+from registry_status.cli.explain import as_text
+from registry_status.cli.explaining import RULES, EventSeen, explain_offline
 from registry_status.cluster import read
+from registry_status.config import Settings
 from registry_status.demo.emulator import Emulator
 from registry_status.model import Reason
 from tests.pods import pod, running, terminated, waiting
@@ -280,6 +282,31 @@ def test_a_character_that_cannot_be_printed_is_escaped(explain: Explain) -> None
     ran = explain(json.dumps(pod(ASKED, ready="False", statuses=[terminated(reason="\ud800")])))
     assert ran.status == 0
     assert "(\\ud800)" in ran.out
+
+
+ESCAPE = "\x1b[2J\x1b]0;owned\x07\r\n"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pod(ASKED, name=f"cart{ESCAPE}"),
+        pod(ASKED, namespace=f"shop{ESCAPE}"),
+        pod(ASKED | {"match": f"luck{ESCAPE}"}),
+        pod(ASKED | {f"servce{ESCAPE}": "x"}),
+        pod(ASKED, phase="Failed", reason=f"Evicted{ESCAPE}"),
+        pod(ASKED, ready="False", statuses=[terminated(reason=f"Error{ESCAPE}")]),
+    ],
+)
+def test_no_pod_writes_escapes_to_a_terminal(explain: Explain, raw: dict[str, Any]) -> None:
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", explain(json.dumps(raw)).out)
+
+
+def test_what_others_say_in_a_clusters_answers_is_made_safe_as_well() -> None:
+    found = explain_offline(pod(ASKED), Settings())
+    event = EventSeen(ESCAPE, ESCAPE, ESCAPE, 1, ESCAPE)
+    odd = replace(found, desired=replace(found.desired, message=ESCAPE), events=[event])
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", as_text(odd))
 
 
 @pytest.mark.parametrize("form", ["text", "json", "yaml"])

@@ -62,6 +62,9 @@ BAD = [
     ({"service": "cart", "version": "latest"}, "version", "1.0.0"),
     ({"service": "cart", "app": "a b"}, "app", "letters"),
     ({"service": "cart", "environment": "ä"}, "environment", "letters"),
+    ({"service": "cart", "environment": "e" * 129}, "environment", "at most 128"),
+    ({"service": "cart", "version": "1.0.40000"}, "version", "1 to 4 numbers with dots, such as 1.0.0, each at most 32767"),
+    ({"service": "cart", "version": "32768"}, "version", "each at most 32767"),
     ({"service-id": "s", "instance-id": ""}, "instance-id", "1 to 64"),
     ({"service-id": "s", "instance-id": "."}, "instance-id", "dots"),
     ({"service-id": "s", "instance-id": "a/../b"}, "instance-id", "1 to 64"),
@@ -94,6 +97,17 @@ def test_a_wrong_annotation_is_named_with_value_and_allowed_form(annotations: di
     assert found.value in full or full in found.value or found.value[:100] in full
     assert allowed in found.allowed
     assert found.key in answer.message
+
+
+def test_a_wrong_match_beside_an_id_is_told_as_it_was_written() -> None:
+    answer = desired(pod({"service-id": "s", "instance-id": "x", "match": "luck"}), Settings())
+    assert [problem.value for problem in answer.problems] == ["luck", "luck"]
+    assert "MatchMode" not in answer.message
+
+
+def test_names_as_long_as_the_registry_takes_them_are_valid() -> None:
+    found = target({"service": "cart", "environment": "e" * 128, "version": "32767.0.32767.1"})
+    assert found is not None
 
 
 def test_every_problem_is_told_at_once() -> None:

@@ -33,6 +33,7 @@ from registry_status.registry.devserver import (
     Truncate,
     When,
 )
+from registry_status.registry.devserver.accounts import TOKEN_LIFE, Accounts
 from registry_status.registry.devserver.journal import LARGEST_SIZE
 
 SERVICES = "/v4/default/registry/microservices"
@@ -237,6 +238,11 @@ def test_a_service_with_instances_is_removed_only_by_force(registry: RegistrySta
     clock.advance(120)
     registry.delete_service(service_id)
     assert registry.services() == []
+
+
+async def test_a_service_may_have_any_text_as_its_alias(http: httpx.AsyncClient) -> None:
+    answer = await http.post(SERVICES, content=b'{"service": {"serviceName": "cart", "alias": "\\ud800"}}')
+    assert answer.status_code == 200
 
 
 def test_a_service_is_found_by_name_before_alias(registry: RegistryState) -> None:
@@ -715,6 +721,20 @@ async def test_faults_can_be_put_in_force_over_http(
         (b'{"effect": "drop", "path": "("}', "path is no regular expression"),
         (b'{"effect": "drop", "count": -1}', "count must be a number"),
         (b'{"effect": "drop", "when": "never"}', "when must be before or after"),
+        (b"[" * 100_000 + b"]" * 100_000, "nested too deeply"),
+        (b'{"effect": "drop", "count": NaN}', "count must be a number"),
+        (b'{"effect": "drop", "count": Infinity}', "count must be a number"),
+        (b'{"effect": "drop", "count": 0.5}', "count must be a whole number"),
+        (b'{"effect": "drop", "count": ' + b"9" * 5000 + b"}", "digits"),
+        (b'{"effect": "hang", "seconds": NaN}', "seconds must be a number"),
+        (b'{"effect": "answer", "status": 404.5}', "status must be a whole number"),
+        (b'{"effect": "answer", "mebibytes": 1e18}', "mebibytes must be a number from 0 to 1024"),
+        (b'{"effect": "answer", "body": "\\ud800"}', "body must be Unicode text"),
+        (b'{"effect": "answer", "contentType": "a\\nb"}', "contentType must be one line"),
+        (b'{"effect": "answer", "headers": {"X": "a\\r\\nb"}}', "X must be one line"),
+        (b'{"effect": "answer", "headers": {"X": "\\udfff"}}', "X must be Unicode text"),
+        (b'{"effect": "answer", "headers": {"X: a\\nY": "b"}}', "headers must have names"),
+        (b'{"effect": "drop", "path": "a{99999999999999999999}"}', "path is no regular expression"),
     ],
 )
 async def test_a_fault_that_is_none_is_refused_with_the_reason(
@@ -724,6 +744,12 @@ async def test_a_fault_that_is_none_is_refused_with_the_reason(
     assert answer.status_code == 400
     assert why in answer.json()["error"]
     assert server.faults.active == ()
+
+
+@pytest.mark.parametrize("what", ["writes", "requests"])
+async def test_a_limit_that_no_number_can_be_is_refused(http: httpx.AsyncClient, what: str) -> None:
+    answer = await http.get(f"/devserver/{what}", params={"limit": "9" * 5000})
+    assert (answer.status_code, answer.text) == (400, "limit must have at most 9 digits\n")
 
 
 async def test_a_reset_over_http_forgets_all_or_what_is_named(
@@ -812,6 +838,17 @@ async def test_passwords_can_be_rotated_and_tokens_expired(guarded: DevServer, g
     assert await read_with(guarded_http, f"Bearer {token}") == (401, "401205")
     assert (await login(guarded_http)).status_code == 401
     assert (await login(guarded_http, "new")).status_code == 200
+
+
+async def test_expired_tokens_are_forgotten_when_another_is_made(clock: Clock) -> None:
+    accounts = Accounts({"operator": "right"}, clock)
+    old, new = accounts.login("operator", "right"), ""
+    for _ in range(10):
+        clock.advance(TOKEN_LIFE)
+        new = accounts.login("operator", "right")
+    accounts.check(f"Bearer {new}")
+    assert old != new
+    assert len(accounts._tokens) == 1
 
 
 async def test_without_accounts_there_is_nobody_to_log_in(http: httpx.AsyncClient) -> None:

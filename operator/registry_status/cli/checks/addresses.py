@@ -23,6 +23,8 @@ SOON = 30 * 24 * 3600.0
 """Seconds before a certificate's end from which on it is worth a warning."""
 LINGER = 0.3
 """Seconds in which a server says that it does not accept our certificate: it needs no thought for that."""
+LONGEST_ANSWER = 65536
+"""Bytes that are read of an answer."""
 NO_CHECK_TIME = 0x200000
 """OpenSSL's X509_V_FLAG_NO_CHECK_TIME: an expired certificate is told apart from a wrong one, and its end is read."""
 EXPIRED, OTHER_NAMES = 10, (62, 64)
@@ -201,7 +203,7 @@ class _Probe:
                     ssl=self._context if self._secure else True, allow_redirects=False,
                 ) as answer,
             ):  # fmt: skip
-                body = await answer.content.read(65536)
+                body = await _read(answer.content)
         except TimeoutError:
             seconds = self._settings.request_timeout
             fix = "look at the registry itself and its backend; a healthy one answers within milliseconds"
@@ -243,6 +245,14 @@ class _Probe:
 
     def _stop(self, what: str, fix: str) -> _StopError:
         return _StopError(told.error(f"{self._address}: {what}", fix))
+
+
+async def _read(content: aiohttp.StreamReader) -> bytes:
+    """Read to the end, but no more than `LONGEST_ANSWER`: one reading gives only what has come so far."""
+    body = b""
+    while len(body) < LONGEST_ANSWER and (more := await content.read(LONGEST_ANSWER - len(body))):
+        body += more
+    return body
 
 
 async def _closes(reader: asyncio.StreamReader) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 
 from registry_status.cli.checks.addresses import check_addresses
-from registry_status.cli.checks.finding import Area, Finding, Findings, failed
+from registry_status.cli.checks.finding import Area, Finding, Findings
 from registry_status.cli.checks.kubernetes import check_kubernetes, lease_of, unreachable
 from registry_status.cli.checks.operators import check_operators
 from registry_status.cli.checks.pods import Seen, check_forgotten, check_judged, check_pods, see, unlisted
@@ -103,15 +103,16 @@ class _Checkup:
         """Look at what the registry holds, if it lets us in."""
         settings, served = self._settings, self._served
         tenants = dict.fromkeys([settings.tenant, *(pod.target.tenant for pod in served if pod.target is not None)])
-        before = len(self.found)
-        await self._take(check_access(register, settings, tenants))
-        if failed(self.found[before:]):
+        found, let_in = await check_access(register, settings, tenants)
+        self.found += found
+        if not let_in:
             return
         await self._take(check_harm(register, settings, self._insisting()))
         now = time.time()
         with Progress() as progress:
-            self.found += check_judged(await judge_all(served, register, settings, progress, now))
-        await self._take(check_forgotten(self._seen, register, settings, now))
+            judged = await judge_all(served, register, settings, progress, now)
+        self.found += check_judged(judged)
+        await self._take(check_forgotten(self._seen, judged, register, settings, now))
 
     def _insisting(self) -> Sequence[tuple[PodRef, Target]]:
         """Pods whose own annotations ask for OUTOFSERVICE."""

@@ -68,7 +68,8 @@ async def _check_other_leases(api: ApiServer, lease: LeaseRef) -> AsyncIterator[
         for item in _items(answer)
         if (metadata := mapping(item.get("metadata"))).get("namespace") != lease.namespace
         and (spec := _spec(item)).get("holderIdentity")
-        and (_age(spec.get("renewTime")) or STALE) < STALE
+        and (age := _age(spec.get("renewTime"))) is not None
+        and age < STALE
     ]
     if others:
         yield told.warning(f"another operator runs: {listed(others)}", f"if both serve the same pods, {ONE_OF_THEM}")

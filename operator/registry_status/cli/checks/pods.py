@@ -18,6 +18,7 @@ from registry_status.model import Desired, InstanceStatus, PodRef, Reason
 from registry_status.pods.annotations import KEYS, Asked, read
 from registry_status.pods.observation import observe
 from registry_status.pods.status import desired
+from registry_status.registry.base import Instance, PermanentError
 
 SERVICES = 300
 """A project with more services is not searched for instances of pods that lack annotations: it is one request each."""
@@ -25,6 +26,7 @@ SERVICES = 300
 CORRECT_NAMES = (
     "correct the annotations service, app, environment, version (or service-id) in the pod template, or start its SDK"
 )
+ALLOW = "give the account a role that may read the project's services and instances, or correct the pods' annotations"
 REGISTER = (
     "see that the pod's SDK registers with the registry, and that its endpoint, host name or property podUid is the pod's"
 )
@@ -128,7 +130,10 @@ def check_pods(seen: Sequence[Seen], settings: Settings) -> Iterator[Finding]:
 
 def check_judged(judged: Sequence[Judged]) -> Iterator[Finding]:
     """Look at the pods beside what the registry says."""
-    unmatched = [one for one in judged if one.state is State.UNMATCHED]
+    refused = [one for one in judged if one.refused and not one.desired.ended]
+    for note, names in _grouped((one.note, str(one.pod)) for one in refused).items():
+        yield told.error(f"{listed(names)}: {note}", ALLOW)
+    unmatched = [one for one in judged if one.state is State.UNMATCHED and not one.refused]
     for (note, unregistered, ready), names in _grouped((_trouble(one), str(one.pod)) for one in unmatched).items():
         what = f"{'Ready: ' if ready else ''}{listed(names)}: {note}"
         yield told.error(what, CORRECT_NAMES) if unregistered else told.warning(what, REGISTER)
@@ -153,18 +158,21 @@ def _trouble(one: Judged) -> tuple[str, bool, bool]:
     return one.note, one.unregistered, one.status is InstanceStatus.UP
 
 
-async def check_forgotten(seen: Sequence[Seen], register: Register, settings: Settings, now: float) -> AsyncIterator[Finding]:
-    """Find pods without annotations whose instances are in the registry. Raises `RegistryError`."""
-    bare = [one.bare for one in seen if one.bare is not None and one.bare.target is not None]
+async def check_forgotten(
+    seen: Sequence[Seen], judged: Sequence[Judged], register: Register, settings: Settings, now: float
+) -> AsyncIterator[Finding]:
+    """Find pods without annotations whose instances are in the registry, and no annotated pod's. Raises `RegistryError`."""
+    bare = [one.bare for one in seen if one.bare is not None and _tells_apart(one.bare)]
     services = await register.services(settings.tenant)
     if not bare or not services:
         return
     if len(services) > SERVICES:
         yield told.skipped(f"pods that lack annotations are not looked for in a project of {len(services)} services")
         return
-    places = [Place(settings.tenant, service.service_id, None) for service in services]
-    lists = await asyncio.gather(*map(register.instances, places))
-    candidates = Candidates([found for instances in lists for found in instances])
+    lists = await asyncio.gather(*(_readable(register, settings, service.service_id) for service in services))
+    taken = {(step.instance.service_id, step.instance.instance_id) for one in judged for step in one.steps}
+    found = [one for instances in lists for one in instances]
+    candidates = Candidates([one for one in found if (one.service_id, one.instance_id) not in taken])
     names = {service.service_id: service.name for service in services}
     forgotten = [
         f"{pod.pod} (service {names.get(step.instance.service_id, '?')})"
@@ -174,6 +182,19 @@ async def check_forgotten(seen: Sequence[Seen], register: Register, settings: Se
     if forgotten:
         fix = f"annotate their pod templates with {settings.prefix}service: NAME, if their statuses are to be kept"
         yield told.warning(f"in the registry, but without annotations: {listed(forgotten)}", fix)
+
+
+def _tells_apart(pod: Desired) -> bool:
+    """Whether anything ties instances to this pod alone: on the host's network IP and host name are those of the node."""
+    return pod.target is not None and pod.evidence is not None and pod.evidence.host_ports != frozenset()
+
+
+async def _readable(register: Register, settings: Settings, service_id: str) -> Sequence[Instance]:
+    """Return a service's instances; none where the registry refuses for good to list them."""
+    try:
+        return await register.instances(Place(settings.tenant, service_id, None))
+    except PermanentError:
+        return ()
 
 
 def _grouped(pairs: Iterable[tuple[Key, str]]) -> Mapping[Key, list[str]]:

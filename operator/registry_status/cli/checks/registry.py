@@ -13,19 +13,26 @@ from registry_status.sync.consumers import Consumers
 told = Findings(Area.REGISTRY)
 
 
-async def check_access(register: Register, settings: Settings, tenants: Iterable[Tenant]) -> AsyncIterator[Finding]:
-    """Read the services of every tenant in use. Ends with the first error: a login that failed must not be tried again."""
+async def check_access(register: Register, settings: Settings, tenants: Iterable[Tenant]) -> tuple[Sequence[Finding], bool]:
+    """Read the services of every tenant in use, and tell whether more may be asked: not after a login that failed.
+
+    What is refused for one tenant alone ends nothing: others may be read, and so may that tenant's instances.
+    """
+    found: list[Finding] = []
     for tenant in tenants:
         try:
             services = await register.snapshot.list_services(tenant)
         except NotFoundError:
             services = ()
         except RegistryError as error:
-            yield _refused(error, settings, tenant)
-            return
-        yield _judged(services, settings, tenant)
+            found.append(_refused(error, settings, tenant))
+            if not isinstance(error, PermanentError):
+                return found, False
+            continue
+        found.append(_judged(services, settings, tenant))
     if settings.registry_password_file is not None or settings.registry_access_key_file is not None:
-        yield told.skipped("whether the account may change statuses is not tried: nothing is written here")
+        found.append(told.skipped("whether the account may change statuses is not tried: nothing is written here"))
+    return found, True
 
 
 def _judged(services: Sequence[Service], settings: Settings, tenant: Tenant) -> Finding:
@@ -71,7 +78,10 @@ async def check_harm(register: Register, settings: Settings, pods: Sequence[tupl
     for tenant, who in asked.items():
         if not await register.services(tenant):
             continue
-        await consumers.read(tenant, loop_time())
+        try:
+            await consumers.read(tenant, loop_time())
+        except PermanentError:
+            continue
         service = consumers.harmed_by(_wish(tenant))
         if service is not None:
             what = f"{who} asks for OUTOFSERVICE, and service {service} of {_named(tenant)} runs on Java Chassis 3"

@@ -73,6 +73,8 @@ class Accounts:
             self._blocked_until[name] = self._clock() + BLOCKED_FOR
 
     def _new_token(self) -> str:
+        now = self._clock()
         token = secrets.token_urlsafe(32)
-        self._tokens[token] = self._clock() + TOKEN_LIFE
+        self._tokens = {old: expires_at for old, expires_at in self._tokens.items() if expires_at > now}
+        self._tokens[token] = now + TOKEN_LIFE
         return token

@@ -8,12 +8,15 @@ from aiohttp import web
 
 from registry_status.registry.devserver.answers import done, json_answer
 from registry_status.registry.devserver.faults import Faults
-from registry_status.registry.devserver.faultspec import BadFaultError, fault_to_json, parse_faults
+from registry_status.registry.devserver.faultspec import fault_to_json, parse_faults
 from registry_status.registry.devserver.journal import Journal, RequestRecord, StatusWrite
 from registry_status.registry.devserver.records import InstanceRecord, JsonObject
 from registry_status.registry.devserver.state import RegistryState
 
 ADMIN_PREFIX = "/devserver/"
+
+LONGEST_LIMIT = 9
+"""Digits of a `?limit=`."""
 
 Item = TypeVar("Item")
 
@@ -74,7 +77,9 @@ class Admin:
         """Put one fault or several in force, in place of all others."""
         try:
             faults = parse_faults(json.loads(await request.read()))
-        except (BadFaultError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        except RecursionError:
+            return json_answer({"error": "the JSON is nested too deeply"}, status=400)
+        except ValueError as error:  # no JSON, no fault, or a number too long to be read
             return json_answer({"error": str(error)}, status=400)
         self._faults.set(*faults)
         return await self.faults(request)
@@ -98,6 +103,8 @@ class Admin:
 def _newest(items: list[Item], request: web.Request) -> list[Item]:
     """The `?limit=` newest ones; a limit that is no number is none."""
     limit = request.query.get("limit", "")
+    if len(limit) > LONGEST_LIMIT:
+        raise web.HTTPBadRequest(reason=f"limit must have at most {LONGEST_LIMIT} digits")
     return items[max(0, len(items) - int(limit)) :] if limit.isdecimal() else items
 
 

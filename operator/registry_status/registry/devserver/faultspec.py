@@ -16,6 +16,12 @@ from collections.abc import Callable, Mapping, Sequence
 from registry_status.registry.devserver.faults import Answer, Delay, Drop, Effect, Fault, Hang, Truncate, When
 from registry_status.registry.devserver.records import Json, JsonObject
 
+MOST = 1_000_000
+"""The greatest number that a fault may name: seconds, or requests."""
+MOST_MEBIBYTES = 1024
+SURROGATE = re.compile("[\ud800-\udfff]")
+CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 COMMON = frozenset(("effect", "method", "path", "count", "when"))
 
 
@@ -66,15 +72,15 @@ def _parse(said: Json) -> Fault:
 
 
 def _answer(said: JsonObject) -> Effect:
-    status = _number(said, "status", 200 if "mebibytes" in said else 500)
+    status = _whole(said, "status", 200 if "mebibytes" in said else 500)
     if not 200 <= status <= 599:
         raise BadFaultError("status must be from 200 to 599")
     if "mebibytes" in said:
-        return Answer.mebibytes(int(_number(said, "mebibytes", 0)), int(status))
+        return Answer.mebibytes(_whole(said, "mebibytes", 0, MOST_MEBIBYTES), status)
     return Answer(
-        status=int(status),
+        status=status,
         body=_text(said, "body", "").encode(),
-        content_type=_text(said, "contentType", "application/json"),
+        content_type=_line(said, "contentType", "application/json"),
         headers=_headers(said),
     )
 
@@ -108,21 +114,41 @@ def _text(said: JsonObject, member: str, default: str) -> str:
     value = said.get(member, default)
     if not isinstance(value, str):
         raise BadFaultError(f"{member} must be a string")
+    if SURROGATE.search(value):
+        raise BadFaultError(f"{member} must be Unicode text, without lone surrogates")
     return value
 
 
-def _number(said: JsonObject, member: str, default: float) -> float:
+def _line(said: JsonObject, member: str, default: str) -> str:
+    """A header's value: a line break in it would begin another header."""
+    value = _text(said, member, default)
+    if CONTROL.search(value):
+        raise BadFaultError(f"{member} must be one line without control characters")
+    return value
+
+
+def _number(said: JsonObject, member: str, default: float, most: int = MOST) -> float:
     value = said.get(member, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-        raise BadFaultError(f"{member} must be a number of at least 0")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:  # NaN is not either
+        raise BadFaultError(f"{member} must be a number from 0 to {most}")
     return value
+
+
+def _whole(said: JsonObject, member: str, default: int, most: int = MOST) -> int:
+    value = _number(said, member, default, most)
+    if value != int(value):
+        raise BadFaultError(f"{member} must be a whole number")
+    return int(value)
 
 
 def _headers(said: JsonObject) -> dict[str, str]:
     value = said.get("headers", {})
     if not isinstance(value, Mapping):
         raise BadFaultError("headers must be an object")
-    return {name: _text(value, name, "") for name in value}
+    for name in value:
+        if not HEADER_NAME.fullmatch(name):
+            raise BadFaultError(f"headers must have names of letters, digits and '-', not {name!r}")
+    return {name: _line(value, name, "") for name in value}
 
 
 def _method(said: JsonObject) -> str | None:
@@ -135,13 +161,13 @@ def _path(said: JsonObject) -> str | None:
     path = _text(said, "path", "")
     try:
         re.compile(path)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise BadFaultError(f"path is no regular expression: {error}") from error
     return path
 
 
 def _count(said: JsonObject) -> int | None:
-    return None if said.get("count") is None else int(_number(said, "count", 0))
+    return None if said.get("count") is None else _whole(said, "count", 0)
 
 
 def _when(said: JsonObject) -> When:

@@ -271,7 +271,7 @@ def _service_record(new: NewService, tenant: Tenant, now: int) -> ServiceRecord:
 def _service_id(new: NewService, tenant: Tenant) -> str:
     """Make an id from the names, as the real server does: a service created anew has the id that it had before."""
     names = (tenant.domain, tenant.project, new.environment, new.app, new.name, new.alias, new.version)
-    return hashlib.sha1("/".join(names).encode(errors="surrogateescape"), usedforsecurity=False).hexdigest()
+    return hashlib.sha1("/".join(names).encode(errors="surrogatepass"), usedforsecurity=False).hexdigest()
 
 
 def _instance_record(new: NewInstance, service: ServiceRecord, now: int) -> InstanceRecord:
