@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from registry_status.model import Desired, Evidence, InstanceStatus, PodRef, Reason, Target
 from registry_status.registry.base import Instance
+from registry_status.sync.directory import Roster
 from registry_status.sync.instances import InstanceKey, Instances
 from registry_status.sync.matching import (
     Circumstances,
@@ -18,7 +19,6 @@ from registry_status.sync.matching import (
     NoneFound,
     Refused,
     match,
-    names_of_instance,
     names_of_pod,
 )
 
@@ -89,21 +89,16 @@ class Judged:
 
 
 class Candidates:
-    """A service's instances, found by what may tie them to a pod: a service may have ten thousand, and as many pods."""
+    """A service's instances, from which each pod's are taken."""
 
     def __init__(self, instances: Sequence[Instance], refusal: str = "") -> None:
         """`refusal` is what the registry said that refuses for good to list them."""
-        self.all = instances
+        self.all = Roster(instances)
         self.refusal = refusal
-        self._by_name: dict[str, list[int]] = defaultdict(list)
-        for number, found in enumerate(instances):
-            for name in names_of_instance(found):
-                self._by_name[name].append(number)
 
     def of(self, target: Target, pod: Evidence) -> Sequence[Instance]:
         """Those that `match` could take, in their order."""
-        numbers = {number for name in names_of_pod(target, pod) for number in self._by_name.get(name, ())}
-        return [self.all[number] for number in sorted(numbers)]
+        return self.all.bearing(names_of_pod(target, pod))
 
 
 def circumstances(desired: Desired, now: float, *, trust_ids: bool) -> Circumstances:

@@ -22,23 +22,23 @@ AGAIN_RATE, AGAIN_BURST = 50.0, 100.0
 
 
 class Roster(tuple[Instance, ...]):
-    """The instances of one version of a service, as one reading gave them to all pods that ask.
+    """A list of instances that is read once for many pods.
 
     Each pod looks at those alone that bear something of its own: all pods at all instances would be a million looks where a
     service has a thousand of each.
     """
 
     def bearing(self, names: Iterable[str]) -> Sequence[Instance]:
-        """Those that bear one of these names at least."""
-        found = {one.instance_id: one for name in names for one in self._by_name.get(name, ())}
-        return tuple(found.values())
+        """Those that bear one of these names at least, in their order."""
+        places = {place for name in names for place in self._by_name.get(name, ())}
+        return [self[place] for place in sorted(places)]
 
     @cached_property
-    def _by_name(self) -> Mapping[str, Sequence[Instance]]:
-        index: dict[str, list[Instance]] = {}
-        for one in self:
+    def _by_name(self) -> Mapping[str, Sequence[int]]:
+        index: dict[str, list[int]] = {}
+        for place, one in enumerate(self):
             for name in names_of_instance(one):
-                index.setdefault(name, []).append(one)
+                index.setdefault(name, []).append(place)
         return index
 
 
