@@ -222,8 +222,9 @@ class Workload:
         self.cluster.apply(document, namespace=self.namespace)
 
     def tell(self, pod: str, path: str) -> None:
-        """Tell a pod's program to do something."""
+        """Tell a pod's program to do something, once it listens: the kubelet calls a container running before that."""
         with self.cluster.pod(self.namespace, pod) as http:
+            self._wait(lambda: http.get("/").is_success, 20, f"{pod} listens")
             http.post(f"/control/{path}").raise_for_status()
 
     def crash(self, pod: str, code: int) -> str:
