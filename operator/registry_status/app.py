@@ -17,7 +17,7 @@ from registry_status.census import keep_counting
 from registry_status.cluster.access import Access, AccessError, api_client, load_access
 from registry_status.cluster.api import ApiServer
 from registry_status.cluster.gate import GateKeeper
-from registry_status.cluster.lease import Elector, LeaseRef
+from registry_status.cluster.lease import Elector, lease_of
 from registry_status.cluster.read import list_pod_uids, read_pod
 from registry_status.cluster.rights import MissingRightsError, check_rights, check_rights_later, needed_rights
 from registry_status.cluster.watch import run_pod_watch
@@ -226,12 +226,11 @@ def _gates(settings: Settings, api: ApiServer, metrics: Metrics) -> GateKeeper |
 
 
 def _elector(settings: Settings, api: ApiServer) -> Elector | None:
-    """One replica needs no Lease, nor one that writes nothing. It is in the operator's own namespace, or where settings say."""
-    if not settings.leader_elect or settings.dry_run:
+    lease = lease_of(settings, api.access, os.environ)
+    if lease is None:
         return None
-    namespace = settings.lease_namespace or os.environ.get("POD_NAMESPACE") or api.access.namespace
     name = os.environ.get("POD_NAME") or socket.gethostname()
-    return Elector(api, LeaseRef(namespace, settings.lease_name), f"{name}_{secrets.token_hex(4)}")
+    return Elector(api, lease, f"{name}_{secrets.token_hex(4)}")
 
 
 async def _end(task: "asyncio.Task[None]") -> None:

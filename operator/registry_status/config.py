@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from registry_status import labelselector
+from registry_status.dns import LABEL, SUBDOMAIN
 from registry_status.model import InstanceStatus, Tenant
 
 ENVIRONMENT_PREFIX = "REGISTRY_STATUS_"
@@ -111,7 +112,7 @@ def _listen(text: str) -> tuple[str, int]:
 
 
 def _prefix(text: str) -> str:
-    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", text) or len(text) > 253:
+    if not SUBDOMAIN.fullmatch(text):
         raise ValueError("a DNS name such as registry-status.io, without a slash")
     return text
 
@@ -139,13 +140,13 @@ def _pattern(text: str) -> str:
 
 
 def _namespace(text: str) -> str:
-    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", text):
+    if not LABEL.fullmatch(text):
         raise ValueError("the name of a namespace")
     return text
 
 
 def _lease_name(text: str) -> str:
-    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", text) or len(text) > 253:
+    if not SUBDOMAIN.fullmatch(text):
         raise ValueError("lower-case letters, digits, '-' and '.', at most 253")
     return text
 

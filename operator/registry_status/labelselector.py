@@ -5,13 +5,14 @@ The API server would refuse a wrong one with every list, for ever. Checked here,
 
 import re
 
+from registry_status.dns import SUBDOMAIN
+
 FORM = (
     "requirements joined by commas, each like app, !app, app=cart, app!=cart, app in (cart, shop), app notin (cart), level>3 "
     "or level<3"
 )
 NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
-DOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-LONGEST_NAME, LONGEST_DOMAIN = 63, 253
+LONGEST_NAME = 63
 NAMED = f"at most {LONGEST_NAME} letters, digits, '-', '_' or '.', with a letter or digit at both ends"
 LARGEST = 2**63 - 1
 SPACES = " \t\r\n"
@@ -51,7 +52,7 @@ def _wrong(requirement: str) -> str:
 
 def _wrong_key(key: str) -> str:
     domain, slash, name = key.rpartition("/")
-    if slash and (not DOMAIN.fullmatch(domain) or len(domain) > LONGEST_DOMAIN):
+    if slash and not SUBDOMAIN.fullmatch(domain):
         return f"what stands before '/' in {key!r} must be a DNS name in lower case, such as app.kubernetes.io"
     return "" if _is_name(name) else f"the key {key!r} must be {NAMED}"
 

@@ -17,7 +17,6 @@ import argparse
 import asyncio
 import dataclasses
 import os
-import re
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -26,13 +25,12 @@ from registry_status.cli import plan
 from registry_status.cli.explaining import Explained, explain_offline, explain_online
 from registry_status.cli.pod_files import BadFileError, read_pod_file
 from registry_status.cli.show import Form, add_output, print_data, safe
+from registry_status.dns import LABEL, SUBDOMAIN
 from registry_status.model import Reason, Target
 
 NOT_USED = ("namespaces", "label_selector", "shard")
 SETTINGS = tuple(name for name in plan.SETTINGS if name not in NOT_USED)
 CANNOT_TELL = 3
-NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-NAME = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 CANDIDATES = 20
 """How many instances of a service the text tells of."""
 
@@ -191,10 +189,10 @@ def _explained(arguments: argparse.Namespace, settings: config.Settings) -> Sequ
 
 def _check_names(namespace: str, name: str) -> None:
     """Refuse what Kubernetes does not give: as part of a path it might ask for something else than a pod."""
-    if not NAMESPACE.fullmatch(namespace):
+    if not LABEL.fullmatch(namespace):
         allowed = "lower-case letters, digits and '-' between them, at most 63"
         raise ExplainError(f"{namespace!r} is not allowed as the name of a namespace; allowed: {allowed}")
-    if not NAME.fullmatch(name):
+    if not SUBDOMAIN.fullmatch(name):
         allowed = "lower-case letters, digits, and '-' and '.' between them, at most 253"
         raise ExplainError(f"{name!r} is not allowed as the name of a pod; allowed: {allowed}")
 

@@ -1,8 +1,8 @@
 """How the API server is reached: its address, its TLS, and credentials that stay fresh.
 
 Importing `kubernetes` costs more CPU time than everything else of a start together, so service accounts and ordinary
-kubeconfigs are read here with `yaml` and `ssl` alone. Only what needs a program or a provider to fetch credentials (kubeconfig
-`exec` and `auth-provider`) goes through `kubernetes.aio.config`.
+kubeconfigs are read here with `yaml` and `ssl` alone. Only credentials of a provider (kubeconfig `auth-provider`) go through
+`kubernetes.aio.config`.
 
 No token, password or key ever appears in a `repr` or in an error.
 """
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from registry_status.cluster.connection import session_arguments
+from registry_status.trust import trusting
 from registry_status.watched import Watched
 
 if TYPE_CHECKING:
@@ -336,14 +337,10 @@ def unverified_context() -> ssl.SSLContext:
 def tls_context(*, ca_file: Path | None = None, ca_text: str | None = None, where: str) -> ssl.SSLContext:
     """Make a TLS context that trusts this authority, or the system's where none is given."""
     try:
-        context = ssl.create_default_context(cafile=ca_file, cadata=ca_text)
+        return trusting(cafile=ca_file, cadata=ca_text)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         named = f"certificate authority {ca_file}" if ca_file else "certificate-authority-data"
         raise AccessError(f"{where}: {named}: {reason(error)}; it must be a PEM file of certificates") from None
-    if ca_file or ca_text:
-        # Python 3.13 asks for extensions that the authorities of many clusters lack; Go, and so kubectl, do not.
-        context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
-    return context
 
 
 def reason(error: Exception) -> str:

@@ -1,6 +1,5 @@
 """Single requests to the API server, answered as plain JSON: no models, no library that takes time to import."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import aiohttp
 
 from registry_status.cluster.access import Access, AccessError
 from registry_status.cluster.connection import open_session
+from registry_status.cluster.lines import json_object
 from registry_status.cluster.words import message, said, shown
 
 Json = dict[str, object]
@@ -121,15 +121,12 @@ def mapping(value: object) -> Mapping[str, object]:
 
 
 def _answer(response: aiohttp.ClientResponse, body: bytes) -> Json:
-    try:
-        answer = json.loads(body.decode())
-    except (ValueError, RecursionError):
-        answer = None
-    if not isinstance(answer, dict):
+    answer = json_object(body)
+    if answer is None:
         raise ApiError(response.status, "NoJson", f"{response.status} {response.reason}: the answer is no JSON object")
     if response.status >= 300:
         status: dict[str, object] = answer if answer.get("kind") == "Status" else {}
-        told = message(body, response.request_info.headers) or shown(response.reason or "")
+        told = message(answer, response.request_info.headers) or shown(response.reason or "")
         raise ApiError(response.status, str(status.get("reason") or response.reason), f"{response.status}: {told}")
     return answer
 

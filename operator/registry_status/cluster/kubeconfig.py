@@ -319,7 +319,7 @@ def _credentials(user: Entry, tls: Tls) -> Credentials:
         return Fixed("Basic " + base64.b64encode(f"{name}:{password}".encode()).decode())
     if not user.node.get("exec") and not user.node.get("auth-provider"):
         return Fixed()
-    from registry_status.cluster import providers  # noqa: PLC0415 - brings `kubernetes`, 0.4 CPU-seconds
+    from registry_status.cluster import providers  # noqa: PLC0415 - it imports this module
 
     where, node = user.where, user.node
     if node.get("exec"):

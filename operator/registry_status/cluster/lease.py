@@ -27,7 +27,9 @@ from enum import StrEnum
 from typing import Protocol
 from urllib.parse import quote
 
+from registry_status.cluster.access import Access
 from registry_status.cluster.api import CONFLICT, FORBIDDEN, NOT_FOUND, UNAUTHORIZED, ApiError, Json
+from registry_status.config import Settings
 
 DURATION = 6.0
 """Seconds for which a version of the Lease must stand unchanged before another replica takes it over."""
@@ -66,6 +68,17 @@ class LeaseRef:
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"
+
+
+def lease_of(settings: Settings, access: Access, environment: Mapping[str, str]) -> LeaseRef | None:
+    """Which Lease `run` takes part in: the settings' namespace, or the operator's own.
+
+    One replica needs none, nor one that writes nothing.
+    """
+    if not settings.leader_elect or settings.dry_run:
+        return None
+    namespace = settings.lease_namespace or environment.get("POD_NAMESPACE") or access.namespace
+    return LeaseRef(namespace, settings.lease_name)
 
 
 @dataclass(frozen=True, slots=True)

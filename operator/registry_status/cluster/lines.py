@@ -334,7 +334,7 @@ class WatchLines(WatchStream):
 
     def _unusual(self, line: bytes) -> bytes:
         """Judge what has to be parsed: a bookmark, an error, another server's JSON, or no JSON at all."""
-        event = _parse(line)
+        event = json_object(line)
         if event is None:
             return b"" if line.isspace() else self.fail(WatchFault.MALFORMED, "a line that is no JSON")
         return self.pass_parsed(event.get("type"), event.get("object"), lambda: line)
@@ -397,7 +397,7 @@ def _items(text: bytes) -> list[bytes]:
 
 def _page(body: bytes) -> Page | None:
     """Read what the page holds; None if it is no list of pods that kopf would survive."""
-    parsed = _parse(body)
+    parsed = json_object(body)
     if parsed is None:
         return None
     metadata, items = parsed.get("metadata"), parsed.get("items")
@@ -422,7 +422,7 @@ def _looks_whole(line: bytes) -> bool:
     return line.endswith((b"}}\n", b"}}\r\n")) and line.count(b"{") == line.count(b"}") and line.count(b"[") == line.count(b"]")
 
 
-def _parse(text: bytes) -> dict[str, object] | None:
+def json_object(text: bytes) -> dict[str, object] | None:
     """Read a JSON object; None if it is none."""
     try:
         parsed = json.loads(text.decode())

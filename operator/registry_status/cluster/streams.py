@@ -37,6 +37,7 @@ from registry_status.cluster.lines import (
     WatchFault,
     WatchLines,
     WatchStream,
+    json_object,
     sift_page,
 )
 from registry_status.cluster.protobuf import MalformedError, decode_object
@@ -341,7 +342,7 @@ class Watch:
         """Tell of a refusal and why; kopf is given the words, too."""
         refusal = Refusal(response.content, await _words(response))
         response.content = cast("aiohttp.StreamReader", refusal)
-        why = message(refusal.words, response.request_info.headers)
+        why = message(json_object(refusal.words), response.request_info.headers)
         what = f"{response.status} {shown(response.reason or '')} for {response.url.path}"
         self.suffered(fault_of(response.status), f"{what}: {why}" if why else what)
 

@@ -1,6 +1,5 @@
 """What goes wrong between us and the API server, in words: one line, no Python objects, no secrets."""
 
-import json
 import os
 import re
 import ssl
@@ -36,19 +35,16 @@ def shown(text: str) -> str:
     return cut(redact(one_line(text)), LONGEST)
 
 
-def message(body: bytes, sent: Mapping[str, str]) -> str:
-    """What a `Status` of Kubernetes' says went wrong; empty for any other body, such as a proxy's page.
+def message(answer: Mapping[str, object] | None, sent: Mapping[str, str]) -> str:
+    """What a `Status` of Kubernetes' says went wrong; empty for any other answer, such as a proxy's page.
 
     `sent` are the request's headers: should their credentials come back, they are left out.
     """
-    try:
-        status = json.loads(body)
-    except (ValueError, RecursionError):
-        return ""
-    if not isinstance(status, dict) or status.get("kind") != "Status" or not isinstance(status.get("message"), str):
+    text = answer.get("message") if answer is not None and answer.get("kind") == "Status" else None
+    if not isinstance(text, str):
         return ""
     secret = sent.get("Authorization", "").partition(" ")[2]
-    return shown(status["message"].replace(secret, REDACTED) if secret else status["message"])
+    return shown(text.replace(secret, REDACTED) if secret else text)
 
 
 def _of_system(error: OSError) -> str:

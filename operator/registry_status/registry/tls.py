@@ -11,6 +11,7 @@ from pathlib import Path
 
 from registry_status.config import SettingsError
 from registry_status.registry.files import unusable
+from registry_status.trust import trusting
 from registry_status.watched import Watched
 
 UNTRUSTED = "its certificate is signed by an authority that is not trusted; name the authority by --registry-ca-file"
@@ -86,16 +87,13 @@ class TlsFiles:
     def _trusting(self) -> ssl.SSLContext:
         path = self._authorities
         if path is None:
-            return ssl.create_default_context()
+            return trusting()
         try:
-            context = ssl.create_default_context(cafile=str(path))
+            return trusting(cafile=path)
         except ssl.SSLError:
             raise unusable("registry_ca_file", path, "holds no certificate in the form PEM") from None
         except OSError as error:
             raise unusable("registry_ca_file", path, f"cannot be read: {error.strerror}") from None
-        # Python 3.13 asks for extensions that many a private authority lacks; Go, and so the SDKs' world, does not.
-        context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
-        return context
 
 
 def explain(error: ssl.SSLError) -> str:

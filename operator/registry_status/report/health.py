@@ -83,19 +83,19 @@ class HealthState:
 
     def tried(self, watch: str, now: float) -> None:
         """A watch request is sent, or a pause before the next one begins: somebody is at it."""
-        if watch in self._watches:
-            self._watches[watch].tried = now
+        if state := self._watches.get(watch):
+            state.tried = now
 
     def heard(self, watch: str, now: float) -> None:
         """The API server answered a list or watch request well, or something came down the stream."""
-        if watch in self._watches:
-            self._watches[watch].tried = self._watches[watch].heard = now
+        if state := self._watches.get(watch):
+            state.tried = state.heard = now
 
     def listed(self, watch: str, now: float, *, complete: bool = True) -> None:
         """The list is complete. `complete=False`: it begins anew, and what is known may be out of date."""
         self.heard(watch, now)
-        if watch in self._watches:
-            self._watches[watch].listed = complete
+        if state := self._watches.get(watch):
+            state.listed = complete
 
     def watch_age(self, now: float) -> float | None:
         """Seconds since the least heard watch was heard; None without any."""

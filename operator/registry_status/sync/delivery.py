@@ -19,7 +19,7 @@ from registry_status.registry.base import (
 from registry_status.sync.clock import loop_time
 from registry_status.sync.consumers import Consumers
 from registry_status.sync.desired import PodRecord, PodRecords
-from registry_status.sync.directory import Directory, Listing
+from registry_status.sync.directory import Directory, Listing, Roster
 from registry_status.sync.fresh import Reading
 from registry_status.sync.instances import Held, InstanceKey, Instances
 from registry_status.sync.matching import Circumstances, Matched, NoneFound, Refused, match, names_of_pod
@@ -184,13 +184,10 @@ class Delivery:
     async def _converge(self, record: PodRecord, desired: Desired, target: Target) -> float | None:
         await self.consumers.learn(desired, loop_time())
         for _ in range(3):
-            if self._rematch_due(record):
-                refused = await self._rematch(record, desired, target)
-                if refused is not None and desired.gone:
-                    record.told = OutcomeKind.DELIVERED  # nothing can be done for it any more, and nobody is left to tell
-                    return self._while_gone(record)
-            else:
-                refused = None
+            refused = await self._rematch(record, desired, target) if self._rematch_due(record) else None
+            if refused is not None and desired.gone:
+                record.told = OutcomeKind.DELIVERED  # nothing can be done for it any more, and nobody is left to tell
+                return self._while_gone(record)
             try:
                 if refused is not None:
                     return await self._write_undisputed(record, desired, refused)
@@ -222,7 +219,7 @@ class Delivery:
             self._refresh(record, target, listing)
             self._adopt_late(record, desired, target, listing)
             return None
-        result = self.match(record, listing.bearing(names_of(record)))
+        result = self.match(record, listing)
         match result:
             case Refused():
                 self._refresh(record, target, listing)
@@ -235,8 +232,10 @@ class Delivery:
                 record.earlier &= {key.instance_id for key in record.instances}
         return None
 
-    def match(self, record: PodRecord, instances: Sequence[Instance]) -> Matched | Refused | NoneFound:
-        """Find the pod's own among these instances."""
+    def match(
+        self, record: PodRecord, listed: Listing | Roster, is_free: Callable[[Instance], bool] = lambda _: True
+    ) -> Matched | Refused | NoneFound:
+        """Find the pod's own among those listed that are free for it."""
         desired = record.desired
         if desired.target is None or desired.evidence is None or (desired.ended and self._records.namesakes(record)):
             return NoneFound()
@@ -247,7 +246,8 @@ class Delivery:
             predecessors=frozenset(self._predecessor_ips(desired.target, desired.pod.namespace)),
             trust_ids=self._trust_ids,
         )
-        return match(desired.target, desired.evidence, instances, around)
+        bearing = listed.bearing(names_of_pod(desired.target, desired.evidence))
+        return match(desired.target, desired.evidence, list(filter(is_free, bearing)), around)
 
     def _predecessor_ips(self, target: Target, namespace: str) -> Iterator[str]:
         """A pod may follow those of its own namespace only: whoever may not touch them may not take what is theirs."""
@@ -270,8 +270,7 @@ class Delivery:
 
     def _adopt_late(self, record: PodRecord, desired: Desired, target: Target, listing: Listing) -> None:
         """What a container registered last may not have been seen while it ran: it is taken, unless it is claimed."""
-        bearing = listing.bearing(names_of(record))
-        found = self.match(record, [one for one in bearing if self.instances.get(_key(target, one)) is None])
+        found = self.match(record, listing, lambda one: self.instances.get(_key(target, one)) is None)
         for one in found.all if isinstance(found, Matched) else ():
             self._take(record, desired, _key(target, one), one, listing)
             record.older = (*record.older, _key(target, one))
@@ -551,12 +550,6 @@ def _key(target: Target, found: Instance) -> InstanceKey:
 
 def _listed(keys: Iterable[InstanceKey], target: Target, listing: Listing) -> dict[InstanceKey, Instance]:
     return {_key(target, found): found for found in listing.bearing(key.instance_id for key in keys)}
-
-
-def names_of(record: PodRecord) -> frozenset[str]:
-    """Everything by which an instance can be tied to the pod."""
-    target, evidence = record.desired.target, record.desired.evidence
-    return names_of_pod(target, evidence) if target is not None and evidence is not None else frozenset()
 
 
 def _just_after(moment: float) -> float:

@@ -83,8 +83,8 @@ class Engine:
 
     def desired_counts(self) -> Mapping[InstanceStatus, int]:
         """How many pods call for each status."""
-        counts = Counter(map(self._called_for, self._records))
-        return {status: count for status, count in counts.items() if status is not None}
+        called_for = map(self._called_for, self._records)
+        return Counter(status for status in called_for if status is not None)
 
     def _called_for(self, record: PodRecord) -> InstanceStatus | None:
         """With `auto` as it is resolved now; a standby does not know."""

@@ -14,7 +14,7 @@ from typing import Protocol
 from registry_status.model import Outcome, OutcomeKind, Tenant
 from registry_status.registry.base import Instance, RegistryError
 from registry_status.sync.clock import loop_time
-from registry_status.sync.delivery import Delivery, names_of
+from registry_status.sync.delivery import Delivery
 from registry_status.sync.desired import PodRecord, PodRecords
 from registry_status.sync.directory import Roster
 from registry_status.sync.fresh import Reading
@@ -181,7 +181,7 @@ class Resync:
 
     def _has_joined(self, record: PodRecord, roster: Roster, claimed: set[str]) -> bool:
         others = claimed - {key.instance_id for key in record.instances}
-        match self._delivery.match(record, [one for one in roster.bearing(names_of(record)) if one.instance_id not in others]):
+        match self._delivery.match(record, roster, lambda one: one.instance_id not in others):
             case Matched() as found:
                 return not claimed.issuperset(one.instance_id for one in found.all)
             case Refused():

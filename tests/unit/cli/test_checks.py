@@ -108,17 +108,6 @@ async def test_a_kubernetes_that_is_too_old_is_a_warning(
     assert f"Kubernetes {version[0]}.{version[1]} at http://127.0.0.1:1 (test)" in found.what
 
 
-@pytest.mark.parametrize(("elects", "dry_run", "looked_at"), [(True, False, True), (True, True, False), (False, False, False)])
-async def test_the_lease_is_looked_at_where_run_would_take_part_in_it(
-    monkeypatch: pytest.MonkeyPatch, *, elects: bool, dry_run: bool, looked_at: bool
-) -> None:
-    monkeypatch.setenv("POD_NAMESPACE", "ops")
-    access = Access(server="http://127.0.0.1:1", source="a test")
-    async with ApiServer(access) as api:
-        found = kubernetes.lease_of(Settings(leader_elect=elects, dry_run=dry_run), api)
-    assert (found is not None) is looked_at
-
-
 def test_lists_are_short() -> None:
     assert listed(["a"]) == "a"
     assert listed(map(str, range(LISTED + 5))).endswith("9; and 5 more")

@@ -582,11 +582,9 @@ async def test_credentials_that_are_refused_while_others_are_on_their_way_wait_f
     assert counter.begun == 2
 
 
-@on_virtual_time
-async def test_a_renewal_that_fails_leaves_good_credentials_in_use_and_is_tried_again_but_not_with_each_request(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    counter = Counter(100, AccessError("not now"), 100, takes=0.1)
+async def failed_to_renew(error: Exception) -> Fetched:
+    """Good credentials whose renewal has failed once: they are in use, and not fetched with each request."""
+    counter = Counter(100, error, 100, takes=0.1)
     fetched = counter.fetched()
     await fetched.authorization()
     await asyncio.sleep(90)
@@ -594,6 +592,14 @@ async def test_a_renewal_that_fails_leaves_good_credentials_in_use_and_is_tried_
         assert await fetched.authorization() == "Bearer 1"
         await asyncio.sleep(1)
     assert counter.begun == 2
+    return fetched
+
+
+@on_virtual_time
+async def test_a_renewal_that_fails_leaves_good_credentials_in_use_and_is_tried_again_but_not_with_each_request(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fetched = await failed_to_renew(AccessError("not now"))
     assert ["not now" in line for line in caplog.messages] == [True]
     await asyncio.sleep(FETCH_AGAIN)
     assert await fetched.authorization() == "Bearer 3"
@@ -603,14 +609,7 @@ async def test_a_renewal_that_fails_leaves_good_credentials_in_use_and_is_tried_
 async def test_a_renewal_that_fails_for_an_error_of_ours_is_told_with_its_place_and_not_tried_with_each_request_either(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    counter = Counter(100, RuntimeError("odd"), 100, takes=0.1)
-    fetched = counter.fetched()
-    await fetched.authorization()
-    await asyncio.sleep(90)
-    for _ in range(8):
-        assert await fetched.authorization() == "Bearer 1"
-        await asyncio.sleep(1)
-    assert counter.begun == 2
+    fetched = await failed_to_renew(RuntimeError("odd"))
     (told,) = caplog.records
     assert (told.levelname, told.getMessage()) == ("ERROR", "internal error while fetching credentials")
     assert told.exc_info is not None

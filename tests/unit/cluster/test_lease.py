@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from registry_status.cluster.access import Access
 from registry_status.cluster.api import ApiError
-from registry_status.cluster.lease import DEADLINE, DURATION, FENCE, Elector, Lease, lease_body, parse_lease
+from registry_status.cluster.lease import DEADLINE, DURATION, FENCE, Elector, Lease, LeaseRef, lease_body, lease_of, parse_lease
+from registry_status.config import Settings
 from tests.unit.cluster.fake_lease import REF, FakeLeaseApi, LeaseStore
 from tests.virtual_time import run_virtual
 
@@ -435,3 +437,12 @@ class TestLeaving:
         await asyncio.sleep(0)
         assert not leader.leads
         await resigning
+
+
+@pytest.mark.parametrize(("elects", "dry_run", "takes_part"), [(True, False, True), (True, True, False), (False, False, False)])
+def test_a_replica_takes_part_in_a_lease_if_it_has_others_beside_it_and_writes(
+    *, elects: bool, dry_run: bool, takes_part: bool
+) -> None:
+    settings, access = Settings(leader_elect=elects, dry_run=dry_run), Access(server="http://127.0.0.1:1", source="a test")
+    found = lease_of(settings, access, {"POD_NAMESPACE": "ops"})
+    assert found == (LeaseRef("ops", settings.lease_name) if takes_part else None)

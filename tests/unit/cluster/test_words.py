@@ -12,6 +12,7 @@ from aiohttp import web
 
 from registry_status.cluster.access import Access, Tls, tls_context
 from registry_status.cluster.api import ApiError, ApiServer
+from registry_status.cluster.lines import json_object
 from registry_status.cluster.words import LONGEST, message, said
 from tests.unit.cluster.fake_api import closed_port
 from tests.unit.mounts import PEMS
@@ -153,16 +154,16 @@ def test_of_several_addresses_each_is_told() -> None:
     ],
 )
 def test_a_servers_words_are_one_line_without_secrets(body: bytes, words: str) -> None:
-    assert message(body, {"Authorization": "Bearer 0paque"}) == words
+    assert message(json_object(body), {"Authorization": "Bearer 0paque"}) == words
 
 
 @pytest.mark.parametrize("sent", [{}, {"Authorization": "Bearer "}, {"Authorization": ""}])
 def test_without_a_token_nothing_is_left_out(sent: dict[str, str]) -> None:
-    assert message(b'{"kind":"Status","message":"a b"}', sent) == "a b"
+    assert message(json_object(b'{"kind":"Status","message":"a b"}'), sent) == "a b"
 
 
 def test_a_servers_words_are_no_longer_than_fits() -> None:
-    assert len(message(b'{"kind":"Status","message":"%s"}' % (b"x" * 100_000), {}).encode()) == LONGEST
+    assert len(message(json_object(b'{"kind":"Status","message":"%s"}' % (b"x" * 100_000)), {}).encode()) == LONGEST
 
 
 Ask = Callable[[ApiServer], Awaitable[object]]

@@ -154,8 +154,8 @@ def test_a_named_authority_need_not_be_as_strict_as_python_3_13_wants_it(monkeyp
     """Those made by plain openssl lack extensions; with the system's own authorities Python's defaults stay."""
     make = ssl.create_default_context
 
-    def strict(purpose: ssl.Purpose = ssl.Purpose.SERVER_AUTH, cafile: str | None = None) -> ssl.SSLContext:
-        context = make(purpose, cafile=cafile)
+    def strict(*, cafile: Path | None, cadata: str | None) -> ssl.SSLContext:
+        context = make(cafile=cafile, cadata=cadata)
         context.verify_flags |= ssl.VERIFY_X509_STRICT
         return context
 

@@ -207,38 +207,28 @@ async def test_answers_that_nobody_asks_for_any_more_are_forgotten() -> None:
     assert len(source.reads) == 1
 
 
+@pytest.mark.parametrize(
+    ("error", "read"), [(TimeoutError("too slow"), 2), (None, 1)], ids=["a failure is not shared", "a success is"]
+)
 @on_virtual_time
-async def test_who_asks_after_a_failure_does_not_share_it_though_nobody_has_heard_of_it_yet() -> None:
-    """Between the read's end and its waiters' next step the registry may have begun to work again."""
+async def test_who_asks_at_a_reads_end_before_anybody_has_heard_of_it_shares_a_success_alone(
+    error: TimeoutError | None, read: int
+) -> None:
+    """Between the end of one that failed and its waiters' next step the registry may have begun to work again."""
     asked: list[int] = []
     later: list[asyncio.Task[Reading[int]]] = []
 
-    async def read(_: str) -> int:
+    async def ends(_: str) -> int:
         asked.append(1)
         await asyncio.sleep(1)
         if len(asked) == 1:
             later.append(asyncio.create_task(fresh.get("a", 0.0)))
-            raise TimeoutError("too slow")
+            if error is not None:
+                raise error
         return len(asked)
 
-    fresh = Fresh(read)
-    with pytest.raises(TimeoutError, match="too slow"):
-        await fresh.get("a", 0.0)
-    assert (await later[0]).value == 2
-
-
-@on_virtual_time
-async def test_who_asks_after_a_success_shares_it_though_nobody_has_heard_of_it_yet() -> None:
-    asked: list[int] = []
-    later: list[asyncio.Task[Reading[int]]] = []
-
-    async def read(_: str) -> int:
-        asked.append(1)
-        await asyncio.sleep(1)
-        later.append(asyncio.create_task(fresh.get("a", 0.0)))
-        return len(asked)
-
-    fresh = Fresh(read)
-    await fresh.get("a", 0.0)
-    assert (await later[0]).value == 1
-    assert len(asked) == 1
+    fresh = Fresh(ends)
+    (first,) = await asyncio.gather(fresh.get("a", 0.0), return_exceptions=True)
+    assert first is error if error is not None else isinstance(first, Reading)
+    assert (await later[0]).value == read
+    assert len(asked) == read

@@ -1,12 +1,13 @@
 """All checks, in the order in which one needs another."""
 
+import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 
 from registry_status.cli.checks.addresses import check_addresses
 from registry_status.cli.checks.finding import Area, Finding, Findings
-from registry_status.cli.checks.kubernetes import check_kubernetes, lease_of, unreachable
+from registry_status.cli.checks.kubernetes import check_kubernetes, unreachable
 from registry_status.cli.checks.operators import check_operators
 from registry_status.cli.checks.pods import Seen, check_forgotten, check_judged, check_pods, see, unlisted
 from registry_status.cli.checks.registry import check_access, check_harm
@@ -18,6 +19,7 @@ from registry_status.cli.show import Progress
 from registry_status.cluster.access import AccessError, load_access
 from registry_status.cluster.api import ApiError, ApiServer
 from registry_status.cluster.connection import open_session
+from registry_status.cluster.lease import lease_of
 from registry_status.config import NotReady, Settings, SettingsError
 from registry_status.model import Desired, PodRef, Reason, Target
 from registry_status.registry.base import RegistryError
@@ -81,7 +83,7 @@ class _Checkup:
         self.found += check_pods(self._seen, settings)
         await self._take(check_workloads(api, settings))
         served = {(one.pod.namespace, one.pod.name) for one in self._served}
-        await self._take(check_operators(api, settings, lease_of(settings, api), served))
+        await self._take(check_operators(api, settings, lease_of(settings, api.access, os.environ), served))
 
     async def _ask_registry(self) -> None:
         reached = await check_addresses(self._settings)

@@ -9,7 +9,7 @@ import aiohttp
 from registry_status.cli.checks.clocks import check_clock
 from registry_status.cli.checks.finding import Area, Finding, Findings
 from registry_status.cluster.api import TIMEOUT, UNAUTHORIZED, ApiError, ApiServer, missing_permissions, server_version
-from registry_status.cluster.lease import LeaseRef
+from registry_status.cluster.lease import lease_of
 from registry_status.cluster.rights import Need, needed_rights
 from registry_status.config import Settings
 
@@ -17,14 +17,6 @@ OLDEST = (1, 25)
 """The oldest Kubernetes that is supported."""
 
 told = Findings(Area.KUBERNETES)
-
-
-def lease_of(settings: Settings, api: ApiServer) -> LeaseRef | None:
-    """Which Lease `run` would take part in."""
-    if not settings.leader_elect or settings.dry_run:
-        return None
-    namespace = settings.lease_namespace or os.environ.get("POD_NAMESPACE") or api.access.namespace
-    return LeaseRef(namespace, settings.lease_name)
 
 
 async def check_kubernetes(api: ApiServer, session: aiohttp.ClientSession, settings: Settings) -> AsyncIterator[Finding]:
@@ -36,7 +28,7 @@ async def check_kubernetes(api: ApiServer, session: aiohttp.ClientSession, setti
     else:
         yield told.ok(where)
     yield await _check_clock(api, session)
-    for need in needed_rights(settings, lease_of(settings, api)):
+    for need in needed_rights(settings, lease_of(settings, api.access, os.environ)):
         async for found in _check_need(api, need):
             yield found
 
