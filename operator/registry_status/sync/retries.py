@@ -19,6 +19,8 @@ BACKOFF_SHARE = 0.2
 """...and what each further one adds: with full jitter about ten retries a second, however many pods fail."""
 GAIN = 2
 """So many pods that wait are tried at once for each that was served after a failure."""
+VANGUARD = 10
+"""So many are tried at once when the registry works again: enough to tell whether it does, and twice a circuit's `TRIP`."""
 
 
 class Retries:
@@ -61,19 +63,29 @@ class Retries:
         return record.backoff(_least_wait(error), longest, self._chance)
 
     def begin_anew(self) -> None:
-        """The registry works again: all that waited for it begin anew, with their newest statuses."""
+        """The registry works again, or so it says: some that waited for it try at once, the rest stand in the row.
+
+        If it does work, `was_served` calls them out of it in no time. If all that it answers is a probe, they are no storm.
+        """
         self.beginning += 1
-        for uid in list(self._waiting):
+        waiting = list(self._waiting)
+        for uid in waiting[:VANGUARD]:
             self._retry_now(uid)
+        for uid in waiting[VANGUARD:]:
+            self._retry_in_turn(uid)
 
     def was_served(self, record: PodRecord, written: int) -> None:
-        """A pod that had waited was written: let two more try at once, and so on twice as many, as long as that goes well."""
-        waited = self._waiting.pop(record.uid, 0) is None or record.hurried
+        """A pod that had waited was written: let two more try at once, and so on twice as many, as long as that goes well.
+
+        Of those that were let try it is enough that nothing was to be written.
+        """
+        waited = self._waiting.pop(record.uid, 0) is None
+        goes_well = record.hurried or (waited and written > 0)
         record.hurried = False
-        if waited and written:
+        if written and goes_well:
             self._budget.refill()
-            for other in list(islice(self._waiting, GAIN)):
-                self._retry_now(other)
+        for other in list(islice(self._waiting, GAIN if goes_well else 0)):
+            self._retry_now(other)
 
     def forget(self, uid: str) -> None:
         """The pod is tracked no more."""
@@ -82,6 +94,14 @@ class Retries:
     def clear(self) -> None:
         """Nobody waits any more."""
         self._waiting.clear()
+
+    def _retry_in_turn(self, uid: str) -> None:
+        record = self._records.get(uid)
+        if record is not None:
+            record.demand(loop_time())
+            if not record.has_turn:
+                record.attempts = max(record.attempts, 1)
+                self._wake(uid)
 
     def _retry_now(self, uid: str) -> None:
         del self._waiting[uid]

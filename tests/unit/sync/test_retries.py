@@ -5,9 +5,9 @@ import random
 import pytest
 
 from registry_status.model import Desired, InstanceStatus, PodRef, Reason, Target, Tenant
-from registry_status.registry.base import AuthError, PermanentError, RegistryError, TransientError
+from registry_status.registry.base import AuthError, PermanentError, RegistryError, TransientError, UnavailableError
 from registry_status.sync.desired import PodRecord, PodRecords
-from registry_status.sync.retries import AFTER_REJECTION, BACKOFF_ALONE, BACKOFF_MOST, Retries
+from registry_status.sync.retries import AFTER_REJECTION, BACKOFF_ALONE, BACKOFF_MOST, VANGUARD, Retries
 
 BROKEN = TransientError("broken", "the connection broke")
 BUSY = TransientError("http-429", "too many requests", retry_after=7.0)
@@ -75,13 +75,53 @@ async def test_the_more_pods_fail_the_later_each_tries_but_never_later_than_the_
     assert longest[0] <= BACKOFF_ALONE < longest[1] <= longest[2] <= BACKOFF_MOST
 
 
-async def test_all_that_wait_begin_anew_once_the_registry_works_again() -> None:
+async def test_few_that_wait_begin_anew_once_the_registry_works_again() -> None:
     row = Row()
     pods = row.failing(3)
     row.retries.begin_anew()
     row.retries.begin_anew()
     assert row.woken == ["uid-0", "uid-1", "uid-2"]
     assert [pod.attempts for pod in pods] == [0, 0, 0]
+
+
+async def test_of_many_that_wait_some_begin_at_once_and_the_rest_stand_in_the_row() -> None:
+    row = Row()
+    pods = row.failing(VANGUARD + 100)
+    row.retries.begin_anew()
+    assert row.woken == [pod.uid for pod in pods]
+    waits = [row.retries.wait_for_turn(pod) for pod in pods]
+    assert waits[:VANGUARD] == [0.0] * VANGUARD
+    assert waits[-1] > 1.0
+
+
+async def test_who_failed_without_being_tried_stands_in_the_row_as_well() -> None:
+    row = Row()
+    pods = [row.pod(number) for number in range(VANGUARD + 100)]
+    for pod in pods:
+        row.retries.failed(pod, UnavailableError("unavailable", "no address works"))
+    row.retries.begin_anew()
+    assert [row.retries.wait_for_turn(pod) for pod in pods][-1] > 1.0
+
+
+async def test_who_has_a_place_in_the_row_keeps_it_when_the_registry_works_again() -> None:
+    row = Row()
+    pods = row.failing(VANGUARD + 100)
+    row.retries.begin_anew()
+    late = [pod for pod in pods if row.retries.wait_for_turn(pod) > 0]
+    row.woken.clear()
+    row.retries.begin_anew()
+    assert late
+    assert not {pod.uid for pod in late} & set(row.woken)
+    assert all(pod.has_turn for pod in late)
+
+
+async def test_who_began_at_once_and_was_served_lets_others_try_although_nothing_was_to_be_written() -> None:
+    row = Row()
+    pods = row.failing(VANGUARD + 5)
+    row.retries.begin_anew()
+    row.woken.clear()
+    row.retries.was_served(pods[0], written=0)
+    assert row.woken == [pod.uid for pod in pods[VANGUARD : VANGUARD + 2]]
 
 
 @pytest.mark.parametrize("error", [BUSY, REFUSED])
