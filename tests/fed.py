@@ -3,6 +3,7 @@
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from registry_status.cluster.lines import WatchFault
 from registry_status.config import Settings
 from registry_status.feed import PodFeed
 from registry_status.report.health import HealthState
@@ -20,7 +21,7 @@ class Fed:
         settings = Settings(namespaces=namespaces, label_selector=label_selector)
         self.world = World(settings=settings)
         self.health = HealthState(now(), namespaces or ("pods",))
-        self.faults: list[str] = []
+        self.faults: list[WatchFault] = []
         self.lists = 0
         self.there: dict[str, Any] = {}
         """The pods that the API server holds, by name."""
@@ -31,8 +32,8 @@ class Fed:
             settings, self.world.engine, self.health, self, listed=self._listed, read_pod=self._read_pod, clock=now
         )
 
-    def watch_fault(self, kind: str) -> None:
-        self.faults.append(kind)
+    def watch_fault(self, fault: WatchFault) -> None:
+        self.faults.append(fault)
 
     def _listed(self) -> None:
         self.lists += 1

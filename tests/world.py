@@ -17,6 +17,7 @@ from registry_status.registry.base import Instance, NotFoundError, RegistryError
 from registry_status.registry.devserver import NewInstance, NewService, Refusal, RegistryState
 from registry_status.sync.delivery import Timing
 from registry_status.sync.engine import Engine
+from registry_status.sync.resync import Cause
 from tests.pods import START, pod
 from tests.virtual_time import run_virtual
 
@@ -46,7 +47,7 @@ class Deaf:
     def forget(self, pod: PodRef) -> None:
         pass
 
-    def drifted(self, cause: str) -> None:
+    def drifted(self, cause: Cause) -> None:
         pass
 
     def not_ready_changed(self, status: InstanceStatus) -> None:
@@ -168,7 +169,7 @@ class World:
         self.admitted: list[PodRef] = []
         """The pods whose readiness gate was to be opened."""
         self.retries = 0
-        self.drifts: list[str] = []
+        self.drifts: list[Cause] = []
         self.not_ready: list[InstanceStatus] = []
         self._timing, self._trust_ids = Timing(**timing), trust_ids
         self.engine = self._new_engine()
@@ -201,7 +202,7 @@ class World:
     def retried(self) -> None:
         self.retries += 1
 
-    def drifted(self, cause: str) -> None:
+    def drifted(self, cause: Cause) -> None:
         self.drifts.append(cause)
 
     def not_ready_changed(self, status: InstanceStatus) -> None:

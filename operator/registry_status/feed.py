@@ -25,7 +25,7 @@ CONFIRM_AGAIN = 5.0
 class FaultCounter(Protocol):
     """Counts what the watch suffers from."""
 
-    def watch_fault(self, kind: str) -> None:
+    def watch_fault(self, fault: WatchFault) -> None:
         """Something went wrong with a watch."""
         ...
 

@@ -23,7 +23,7 @@ from registry_status.config import Settings
 from registry_status.model import OutcomeKind, Reason
 from registry_status.pods import annotations
 from registry_status.pods.status import desired
-from registry_status.registry.servicecomb import Operation
+from registry_status.registry.base import Operation
 from registry_status.report import event_policy
 from registry_status.report.event_policy import DropCause, EventReason
 from registry_status.sync import resync

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from registry_status.cluster.lines import WatchFault
 from registry_status.config import Settings
 from registry_status.feed import PodFeed
 from registry_status.model import InstanceStatus, Outcome, Tenant
@@ -39,7 +40,7 @@ class Audience(Deaf):
     def outcome(self, outcome: Outcome) -> None:
         self.outcomes.append(outcome)
 
-    def watch_fault(self, kind: str) -> None:
+    def watch_fault(self, fault: WatchFault) -> None:
         pass
 
 

@@ -308,7 +308,7 @@ async def test_every_fault_is_counted_and_a_flood_of_them_is_one_line_a_minute(l
         fed.feed.suffered("shop", WatchFault.DISCONNECTED, "reset by peer")
         fed.feed.suffered("shop", WatchFault.EXPIRED, "too old")
         await asyncio.sleep(1)
-    assert (fed.faults.count("disconnected"), fed.faults.count("expired")) == (100, 100)
+    assert (fed.faults.count(WatchFault.DISCONNECTED), fed.faults.count(WatchFault.EXPIRED)) == (100, 100)
     assert len(lines) == 4
     assert "namespace shop" in lines[0]
     assert "disconnected" in lines[0]

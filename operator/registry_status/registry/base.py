@@ -5,6 +5,7 @@ The errors sort every answer by what to do about it (DESIGN section 5). They car
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from math import inf
 from typing import Protocol
 
@@ -141,11 +142,22 @@ def seconds_left(fence: Fence | None) -> float:
     return inf if left is None else left
 
 
+class Operation(StrEnum):
+    """What is asked of the registry; a closed set, so that it can label a metric."""
+
+    LIST_SERVICES = "list-services"
+    FIND_SERVICE = "find-service"
+    LIST_INSTANCES = "list-instances"
+    WRITE_STATUS = "write-status"
+    LOG_IN = "log-in"
+    PROBE = "probe"
+
+
 class RequestObserver(Protocol):
     """Is told of every request to the registry, for metrics."""
 
-    def request_finished(self, operation: str, code: str, seconds: float) -> None:
-        """`operation` is one of a closed set of names; `code` is `ok` or a `RegistryError.code`."""
+    def request_finished(self, operation: Operation, code: str, seconds: float) -> None:
+        """`code` is `ok`, `cancelled` or a `RegistryError.code`."""
         ...
 
     def circuit_changed(self, address: str, *, is_open: bool) -> None:

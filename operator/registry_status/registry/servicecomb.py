@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from functools import lru_cache
 from types import TracebackType
 from typing import Self, TypeVar, cast
@@ -27,6 +26,7 @@ from registry_status.registry.base import (
     FencedError,
     Instance,
     NotFoundError,
+    Operation,
     PermanentError,
     RegistryError,
     RequestObserver,
@@ -52,17 +52,6 @@ HEALTH = "/v4/default/registry/health"
 """What every Service Center answers to everybody."""
 
 Found = TypeVar("Found")
-
-
-class Operation(StrEnum):
-    """What is asked of the registry, for metrics."""
-
-    LIST_SERVICES = "list-services"
-    FIND_SERVICE = "find-service"
-    LIST_INSTANCES = "list-instances"
-    WRITE_STATUS = "write-status"
-    LOG_IN = "log-in"
-    PROBE = "probe"
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,12 +98,12 @@ class EventApi(Protocol):
 class EventObserver(Protocol):
     """Is told what became of each Event, for metrics."""
 
-    def event_posted(self, reason: str) -> None:
+    def event_posted(self, reason: EventReason) -> None:
         """The API server has it."""
         ...
 
-    def event_dropped(self, cause: str) -> None:
-        """Nobody will see it; the causes are those of `DropCause`."""
+    def event_dropped(self, cause: DropCause) -> None:
+        """Nobody will see it."""
         ...
 
 

@@ -24,6 +24,8 @@ from prometheus_client.registry import Collector
 
 from registry_status.cluster.lines import WatchFault
 from registry_status.model import InstanceStatus, Outcome, OutcomeKind
+from registry_status.registry.base import Operation
+from registry_status.report.event_policy import DropCause, EventReason
 from registry_status.sync.resync import Cause
 
 PREFIX = "registry_status_"
@@ -82,8 +84,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._operations, self._codes = Words(20), Words(60)
-        self._causes, self._faults, self._refusals = Words(20), Words(20), Words(20)
+        self._codes, self._refusals = Words(60), Words(20)
         self._requests = self._counter("requests", "Requests to the registry, by operation and outcome.", "operation", "code")
         self._durations = self._histogram("request_duration_seconds", "Time of a request.", REQUEST_BUCKETS, "operation")
         self._retries = self._counter("retries", "Deliveries tried again after a failure.")
@@ -131,9 +132,8 @@ class Metrics:
         self._live.leading = leading or self._live.leading
         self._live.tasks = tasks or self._live.tasks
 
-    def request_finished(self, operation: str, code: str, seconds: float) -> None:
+    def request_finished(self, operation: Operation, code: str, seconds: float) -> None:
         """Count a request to the registry."""
-        operation = self._operations(operation)
         self._requests.labels(operation, self._codes(code)).inc()
         self._durations.labels(operation).observe(seconds)
 
@@ -155,19 +155,19 @@ class Metrics:
         """Count a write that was not sent."""
         self._dry_writes.labels(status.value).inc()
 
-    def drifted(self, cause: str) -> None:
+    def drifted(self, cause: Cause) -> None:
         """Count a status that was found changed."""
-        self._drift.labels(self._causes(cause)).inc()
+        self._drift.labels(cause).inc()
 
     def not_ready_changed(self, status: InstanceStatus) -> None:
         """Count a change of what `auto` means."""
         self._not_ready.labels(status.value).inc()
 
-    def event_posted(self, reason: str) -> None:
+    def event_posted(self, reason: EventReason) -> None:
         """Count an Event that the API server has."""
         self._posted.labels(reason).inc()
 
-    def event_dropped(self, cause: str) -> None:
+    def event_dropped(self, cause: DropCause) -> None:
         """Count an Event that nobody will see."""
         self._dropped.labels(cause).inc()
 
@@ -175,9 +175,9 @@ class Metrics:
         """Count an attempt to set a pod's readiness gate."""
         self._gates.labels(self._refusals(code)).inc()
 
-    def watch_fault(self, kind: str) -> None:
+    def watch_fault(self, fault: WatchFault) -> None:
         """Count a watch that broke or had to begin anew."""
-        self._watch_faults.labels(self._faults(kind)).inc()
+        self._watch_faults.labels(fault).inc()
 
     def leadership_changed(self, *, leading: bool) -> None:
         """Count a leadership gained or lost."""
@@ -205,9 +205,9 @@ class Metrics:
         for kind in OutcomeKind:
             self._outcomes.labels(kind.value)
         for cause in Cause:
-            self._drift.labels(self._causes(cause))
+            self._drift.labels(cause)
         for fault in WatchFault:
-            self._watch_faults.labels(self._faults(fault))
+            self._watch_faults.labels(fault)
         for to in LEADERSHIP:
             self._transitions.labels(to)
 

@@ -7,6 +7,7 @@ from registry_status.report.event_policy import MOMENTS
 from registry_status.report.events import EventRecorder
 from registry_status.report.logs import LogLimiter
 from registry_status.report.metrics import Metrics
+from registry_status.sync.resync import Cause
 
 logger = logging.getLogger("registry_status.outcome")
 
@@ -44,7 +45,7 @@ class Reporter:
         """Tell that `auto` has become another status."""
         self._metrics.not_ready_changed(status)
 
-    def drifted(self, cause: str) -> None:
+    def drifted(self, cause: Cause) -> None:
         """Tell of a status that was found changed in the registry."""
         self._metrics.drifted(cause)
 

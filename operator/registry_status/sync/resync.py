@@ -51,7 +51,7 @@ class DriftReporter(Protocol):
         """Something worth an Event."""
         ...
 
-    def drifted(self, cause: str) -> None:
+    def drifted(self, cause: Cause) -> None:
         """A status was found changed."""
         ...
 

@@ -12,7 +12,7 @@ import pytest
 from registry_status.config import Settings, SettingsError
 from registry_status.model import InstanceStatus, Tenant
 from registry_status.registry import login
-from registry_status.registry.base import AuthError, LoggedOutError, NotFoundError, RegistryError, TransientError
+from registry_status.registry.base import AuthError, LoggedOutError, NotFoundError, Operation, RegistryError, TransientError
 from registry_status.registry.connect import registry_client
 from registry_status.registry.devserver import (
     Answer,
@@ -38,9 +38,9 @@ NO_SCOPE = "no valid resouce scope"
 class Seen:
     """What is measured."""
 
-    requests: list[tuple[str, str]] = field(default_factory=list)
+    requests: list[tuple[Operation, str]] = field(default_factory=list)
 
-    def request_finished(self, operation: str, code: str, seconds: float) -> None:
+    def request_finished(self, operation: Operation, code: str, seconds: float) -> None:
         self.requests.append((operation, code))
 
     def circuit_changed(self, address: str, *, is_open: bool) -> None:

@@ -18,6 +18,7 @@ from registry_status.model import InstanceStatus, ServiceName, Tenant
 from registry_status.registry.base import (
     Instance,
     NotFoundError,
+    Operation,
     PermanentError,
     RegistryError,
     Service,
@@ -54,11 +55,11 @@ Call = Callable[[ServiceComb], Awaitable[object]]
 class Seen:
     """An observer that remembers."""
 
-    requests: list[tuple[str, str]] = field(default_factory=list)
+    requests: list[tuple[Operation, str]] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     circuits: list[tuple[str, bool]] = field(default_factory=list)
 
-    def request_finished(self, operation: str, code: str, seconds: float) -> None:
+    def request_finished(self, operation: Operation, code: str, seconds: float) -> None:
         self.requests.append((operation, code))
         self.seconds.append(seconds)
 

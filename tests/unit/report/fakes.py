@@ -5,6 +5,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from registry_status.model import InstanceStatus, Outcome, OutcomeKind, PodRef
+from registry_status.report.event_policy import DropCause, EventReason
 from registry_status.report.events import EventApiError, EventExistsError, EventGoneError, Json
 
 if TYPE_CHECKING:
@@ -88,13 +89,13 @@ class FakeEventApi:
 
 class FakeObserver:
     def __init__(self) -> None:
-        self.posted: Counter[str] = Counter()
-        self.dropped: Counter[str] = Counter()
+        self.posted: Counter[EventReason] = Counter()
+        self.dropped: Counter[DropCause] = Counter()
 
-    def event_posted(self, reason: str) -> None:
+    def event_posted(self, reason: EventReason) -> None:
         self.posted[reason] += 1
 
-    def event_dropped(self, cause: str) -> None:
+    def event_dropped(self, cause: DropCause) -> None:
         self.dropped[cause] += 1
 
 

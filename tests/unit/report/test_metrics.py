@@ -12,7 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from registry_status.cluster.lines import WatchFault
 from registry_status.config import Settings
 from registry_status.model import InstanceStatus, OutcomeKind
+from registry_status.registry.base import Operation
 from registry_status.registry.connect import registry_client
+from registry_status.report.event_policy import DropCause, EventReason
 from registry_status.report.metrics import OTHER, Metrics, Words
 from registry_status.sync.resync import Cause
 from tests.unit.report.fakes import outcome
@@ -48,16 +50,16 @@ def samples(metrics: Metrics) -> dict[str, float]:
 def test_requests_are_counted_and_timed() -> None:
     metrics = Metrics()
     observer: RequestObserver = metrics
-    observer.request_finished("write_status", "ok", 0.02)
-    observer.request_finished("write_status", "ok", 0.3)
-    observer.request_finished("write_status", "timeout", 5.0)
-    observer.request_finished("list_instances", "400012", 0.001)
+    observer.request_finished(Operation.WRITE_STATUS, "ok", 0.02)
+    observer.request_finished(Operation.WRITE_STATUS, "ok", 0.3)
+    observer.request_finished(Operation.WRITE_STATUS, "timeout", 5.0)
+    observer.request_finished(Operation.LIST_INSTANCES, "400012", 0.001)
     found = samples(metrics)
-    assert found["requests_total{code=ok,operation=write_status}"] == 2
-    assert found["requests_total{code=timeout,operation=write_status}"] == 1
-    assert found["requests_total{code=400012,operation=list_instances}"] == 1
-    assert found["request_duration_seconds_count{operation=write_status}"] == 3
-    assert found["request_duration_seconds_bucket{le=0.025,operation=write_status}"] == 1
+    assert found["requests_total{code=ok,operation=write-status}"] == 2
+    assert found["requests_total{code=timeout,operation=write-status}"] == 1
+    assert found["requests_total{code=400012,operation=list-instances}"] == 1
+    assert found["request_duration_seconds_count{operation=write-status}"] == 3
+    assert found["request_duration_seconds_bucket{le=0.025,operation=write-status}"] == 1
 
 
 def test_deliveries_are_timed_from_the_pods_transition() -> None:
@@ -78,11 +80,11 @@ def test_deliveries_are_timed_from_the_pods_transition() -> None:
 def test_happenings_are_counted() -> None:
     metrics = Metrics()
     observer: EventObserver = metrics
-    observer.event_posted("RegistryUpdateFailed")
-    observer.event_dropped("denied")
+    observer.event_posted(EventReason.FAILED)
+    observer.event_dropped(DropCause.DENIED)
     metrics.retried()
-    metrics.drifted("expired")
-    metrics.watch_fault("410")
+    metrics.drifted(Cause.VANISHED)
+    metrics.watch_fault(WatchFault.EXPIRED)
     metrics.gate_patched("ok")
     metrics.leadership_changed(leading=True)
     metrics.leadership_changed(leading=False)
@@ -91,7 +93,7 @@ def test_happenings_are_counted() -> None:
     found = samples(metrics)
     for name in (
         "events_posted_total{reason=RegistryUpdateFailed}", "events_dropped_total{cause=denied}", "retries_total",
-        "drift_total{cause=expired}", "watch_faults_total{kind=410}", "gates_total{code=ok}",
+        "drift_total{cause=vanished}", "watch_faults_total{kind=expired}", "gates_total{code=ok}",
         "lease_transitions_total{to=leader}", "lease_transitions_total{to=standby}",
     ):  # fmt: skip
         assert found[name] == 1, name
@@ -163,7 +165,7 @@ def test_two_operators_in_one_process_do_not_share_anything() -> None:
 )
 def test_everybody_gets_a_format_that_is_understood(accept: str, content_type: str) -> None:
     metrics = Metrics()
-    metrics.request_finished("write_status", "ok", 0.1)
+    metrics.request_finished(Operation.WRITE_STATUS, "ok", 0.1)
     rendered = metrics.render(accept)
     assert rendered.content_type == content_type
     read = parse_openmetrics if "openmetrics" in content_type else parse
@@ -180,7 +182,7 @@ class TestWords:
     def test_must_have_a_plain_form(self, word: str) -> None:
         assert Words(9)(word) == OTHER
 
-    @pytest.mark.parametrize("word", ["ok", "400017", "http-502", "timeout", "write_status"])
+    @pytest.mark.parametrize("word", ["ok", "400017", "http-502", "timeout", "Unreachable"])
     def test_that_are_ours_pass(self, word: str) -> None:
         assert Words(9)(word) == word
 
@@ -188,17 +190,17 @@ class TestWords:
 def test_a_registry_that_makes_up_codes_cannot_flood_the_labels() -> None:
     metrics = Metrics()
     for number in range(5000):
-        metrics.request_finished("write_status", f"code-{number}", 0.1)
+        metrics.request_finished(Operation.WRITE_STATUS, f"code-{number}", 0.1)
     found = [name for name in samples(metrics) if name.startswith("requests_total")]
     assert len(found) == 61
-    assert samples(metrics)["requests_total{code=other,operation=write_status}"] == 4940
+    assert samples(metrics)["requests_total{code=other,operation=write-status}"] == 4940
 
 
 def test_counting_costs_the_hot_path_little() -> None:
     metrics = Metrics()
     began = time.process_time()
     for _ in range(2000):
-        metrics.request_finished("write_status", "ok", 0.01)
+        metrics.request_finished(Operation.WRITE_STATUS, "ok", 0.01)
     assert time.process_time() - began < 0.5, "250 us each would be a quarter of a request's whole cost"
 
 

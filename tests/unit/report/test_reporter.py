@@ -9,6 +9,7 @@ from registry_status.report.events import EventRecorder
 from registry_status.report.logs import LogLimiter
 from registry_status.report.metrics import Metrics
 from registry_status.report.reporter import Reporter
+from registry_status.sync.resync import Cause
 from tests.unit.report.fakes import FakeClock, FakeEventApi, outcome, pod
 from tests.unit.report.test_metrics import samples
 
@@ -102,10 +103,10 @@ def test_a_forgotten_pod_has_neither(desk: Desk, caplog: pytest.LogCaptureFixtur
 
 def test_retries_drift_and_what_auto_becomes_are_counted(desk: Desk) -> None:
     desk.reporter.retried()
-    desk.reporter.drifted("re-registered")
+    desk.reporter.drifted(Cause.REGISTERED_ANEW)
     desk.reporter.not_ready_changed(InstanceStatus.DOWN)
     found = samples(desk.metrics)
-    assert (found["retries_total"], found["drift_total{cause=re-registered}"]) == (1, 1)
+    assert (found["retries_total"], found["drift_total{cause=registered-anew}"]) == (1, 1)
     assert found["not_ready_changes_total{to=DOWN}"] == 1
 
 
