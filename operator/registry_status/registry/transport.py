@@ -13,6 +13,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import inf
+from typing import Literal
 
 import aiohttp
 import httpx
@@ -24,6 +25,8 @@ from aiohttp.http import HttpProcessingError, RawResponseMessage
 from registry_status.registry import tls
 from registry_status.registry.base import Fence, seconds_left
 
+Limit = Literal["connect", "read"]
+"""Those of httpx's timeouts that are obeyed; `read` is that of the whole exchange here."""
 REDIRECTED_TO = b"redirected-to"
 """Where `Location` is found."""
 MAX_BODY = 32 * 1024 * 1024
@@ -152,8 +155,9 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     async def _ask(self, held: _Held, request: httpx.Request, message: bytes, began: float) -> httpx.Response:
         left = self._left(request)  # the last step before it is sent: a process may be frozen before any other
         held.transport.write(message)
+        until = self._until("read", request, began, left)
         try:
-            async with asyncio.timeout_at(self._until("read", request, began, left)):
+            async with asyncio.timeout_at(until if until < inf else None):
                 return await self._answer(held.protocol, request)
         except TimeoutError as error:
             raise httpx.ReadTimeout("no answer in time", request=request) from error
@@ -165,11 +169,10 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             raise FenceClosed("this replica does not lead any more", request=request)
         return left
 
-    def _until(self, limit: str, request: httpx.Request, began: float, left: float) -> float | None:
-        """When (loop time) one of httpx's limits is reached, or there is nothing left."""
+    def _until(self, limit: Limit, request: httpx.Request, began: float, left: float) -> float:
+        """When (loop time) a limit is reached, or there is nothing left; infinite where neither is set."""
         seconds = request.extensions.get("timeout", {}).get(limit)
-        until = min(began + (inf if seconds is None else seconds), asyncio.get_running_loop().time() + left)
-        return until if until < inf else None
+        return min(began + (inf if seconds is None else seconds), asyncio.get_running_loop().time() + left)
 
     def _take_kept(self, url: httpx.URL, now: float) -> _Held | None:
         context = self._context()
@@ -199,13 +202,13 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             # How many requests run at once is limited by the caller: a pool that queues costs far more (DESIGN section 5).
             self._connector = aiohttp.TCPConnector(limit=0, force_close=True)
         left = self._left(request)
-        until = [at for limit in ("read", "connect") if (at := self._until(limit, request, began, left)) is not None]
-        seconds = max(min(until) - asyncio.get_running_loop().time(), SHORTEST) if until else None
-        limit = aiohttp.ClientTimeout(connect=seconds, ceil_threshold=inf)  # no rounding up to whole seconds
+        until = min(self._until("read", request, began, left), self._until("connect", request, began, left))
+        seconds = max(until - asyncio.get_running_loop().time(), SHORTEST) if until < inf else None
+        limits = aiohttp.ClientTimeout(connect=seconds, ceil_threshold=inf)  # no rounding up to whole seconds
         try:
             context = self._context()
             origin = self._origin(request.url, context)
-            connection = await self._connector.connect(origin, [], limit)
+            connection = await self._connector.connect(origin, [], limits)
         except TimeoutError as error:
             raise httpx.ConnectTimeout("no connection in time", request=request) from error
         if connection.protocol is None or connection.transport is None:
