@@ -299,7 +299,7 @@ class Elector:
         """Whether this replica leads."""
         return self._led
 
-    def remaining(self) -> float | None:
+    def remaining(self) -> float:
         """Seconds for which a write to the registry may be under way; 0 or less: none may be sent."""
         return self._election.remaining(self._clock()) if self._led else 0.0
 

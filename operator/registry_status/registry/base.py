@@ -131,15 +131,14 @@ class Registry(Protocol):
 class Fence(Protocol):
     """Keeps a replica that does not lead any more from writing, where several take turns."""
 
-    def remaining(self) -> float | None:
-        """Seconds for which a write may be under way; 0 or less: none may be sent. None: there is no limit."""
+    def remaining(self) -> float:
+        """Seconds for which a write may be under way; 0 or less: none may be sent."""
         ...
 
 
 def seconds_left(fence: Fence | None) -> float:
-    """How long a write may be under way; infinite without a fence or a limit."""
-    left = fence.remaining() if fence is not None else None
-    return inf if left is None else left
+    """How long a write may be under way; infinite without a fence."""
+    return fence.remaining() if fence is not None else inf
 
 
 class Operation(StrEnum):

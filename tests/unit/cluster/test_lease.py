@@ -53,8 +53,7 @@ class Replica:
 
     @property
     def leads(self) -> bool:
-        left = self.elector.remaining()
-        return left is not None and left > 0
+        return self.elector.remaining() > 0
 
     async def crash(self) -> None:
         assert self.elector._running is not None
@@ -222,9 +221,7 @@ class TestLosing:
     async def test_who_slept_longer_than_its_lease_is_fenced_off_before_it_has_noticed(self) -> None:
         _, leader, _ = await pair()
         leader.ahead += FENCE
-        left = leader.elector.remaining()
-        assert left is not None
-        assert left <= 0
+        assert leader.elector.remaining() <= 0
         assert leader.elector.leading, "it does not know yet"
         await until(lambda: "lost" in leader.told, 1.1)
 
