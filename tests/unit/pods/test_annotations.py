@@ -110,6 +110,24 @@ def test_names_as_long_as_the_registry_takes_them_are_valid() -> None:
     assert found is not None
 
 
+def test_a_template_that_is_longer_than_any_needs_to_be_is_not_filled() -> None:
+    template = "{pod.namespace}" * 18
+    answer = desired(pod({"service-id": "s", "instance-id": template}, namespace="x"), Settings())
+    assert [problem.key for problem in answer.problems] == ["registry-status.io/instance-id"]
+
+
+def test_of_many_containers_the_first_are_named() -> None:
+    names = tuple(f"c{number}" for number in range(12))
+    (problem,) = desired(pod({"service-id": "s", "container": "x"}, containers=names), Settings()).problems
+    assert problem.allowed == "one of the pod's containers: c0, c1, c2, c3, c4, c5, c6, c7, c8, c9 and 2 more"
+
+
+def test_of_very_many_problems_the_first_are_told() -> None:
+    wrong = {f"key-{number:04}": "x" for number in range(5000)}
+    answer = desired(pod({"service-id": "s", "match": "luck", **wrong}), Settings())
+    assert [problem.key for problem in answer.problems] == [f"registry-status.io/key-{number:04}" for number in range(8)]
+
+
 def test_every_problem_is_told_at_once() -> None:
     answer = desired(pod({"service-id": "s", "match": "luck", "paused": "maybe", "container": "x"}), Settings())
     assert {problem.key.partition("/")[2] for problem in answer.problems} == {"match", "paused", "container"}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from registry_status.config import NotReady, Settings
 from registry_status.model import Desired, InstanceStatus, Reason
 from registry_status.pods.status import LONGEST_REMEMBERED, Judge, desired
-from tests.pods import START, condition, pod, running, terminated, waiting
+from tests.pods import GATED, START, condition, pod, running, terminated, waiting
 
 ASKED = {"service-id": "svc-1"}
 UP, STARTING, OUT, DOWN = InstanceStatus.UP, InstanceStatus.STARTING, InstanceStatus.OUTOFSERVICE, InstanceStatus.DOWN
@@ -60,9 +60,29 @@ CASES: list[Case] = [
         pod(ASKED, ready="False", ready_since=1, ready_reason="ContainersNotReady", containers_ready="False", readinessGates=[GATE]),
         STARTING, Reason.CONTAINER_STARTING,
     ),
+    (
+        "our gate is not all that lacks while the containers are not ready, whatever the reason says",
+        pod(ASKED, ready="False", ready_reason="ReadinessGatesNotReady", containers_ready="False", readinessGates=[GATE]),
+        OUT, Reason.READINESS_LOST,
+    ),
+    (
+        "a pod without our gate is not UP before it is Ready, though all its gates hold",
+        pod(ASKED, ready="False", ready_reason="ReadinessGatesNotReady", containers_ready="True",
+            readinessGates=[OTHER_GATE], conditions=[condition("example.com/other", "True", 3)]),
+        OUT, Reason.READINESS_LOST,
+    ),
     # 5
     ("Ready=Unknown is a lost node", pod(ASKED, ready="Unknown"), OUT, Reason.NODE_LOST),
     ("Ready=False over ready containers is a lost node", pod(ASKED, ready="False", containers_ready="True"), OUT, Reason.NODE_LOST),
+    (
+        "our gate does not hide a lost node",
+        pod(ASKED, ready="False", containers_ready="True", readinessGates=[GATE]), OUT, Reason.NODE_LOST,
+    ),
+    (
+        "our gate does not hide a node that is not heard of",
+        pod(ASKED, ready="Unknown", ready_reason="ReadinessGatesNotReady", containers_ready="True", readinessGates=[GATE]),
+        OUT, Reason.NODE_LOST,
+    ),
     # 6
     ("an ended container is DOWN", pod(ASKED, ready="False", statuses=[terminated()]), DOWN, Reason.CONTAINER_EXITED),
     (
@@ -81,6 +101,10 @@ CASES: list[Case] = [
     (
         "a startup probe under way is STARTING",
         pod(ASKED, ready="False", ready_since=50, statuses=[running(2, startup_done=False)]), STARTING, Reason.CONTAINER_STARTING,
+    ),
+    (
+        "running since an unknown time is STARTING",
+        pod(ASKED, ready="False", statuses=[running() | {"state": {"running": {}}}]), STARTING, Reason.CONTAINER_STARTING,
     ),
     ("Ready without a time is STARTING", pod(ASKED, ready="False", ready_since=None), STARTING, Reason.CONTAINER_STARTING),
     ("no Ready condition is STARTING", pod(ASKED, ready=None), STARTING, Reason.CONTAINER_STARTING),
@@ -135,6 +159,101 @@ def test_the_global_settings_choose_the_status(raw: dict[str, Any], setting: str
 @pytest.mark.parametrize("status", [STARTING, OUT, DOWN])
 def test_an_annotation_chooses_the_status_of_its_pod(annotation: str, raw: dict[str, Any], status: InstanceStatus) -> None:
     assert verdict(pod(ASKED | {annotation: status.value}, **raw)).status is status
+
+
+MESSAGES: list[tuple[str, dict[str, Any], str]] = [
+    ("phase Failed", pod(ASKED, phase="Failed"), "the pod has ended: phase Failed"),
+    ("terminating", pod(ASKED, deleting=True), "the pod is being terminated"),
+    ("Ready", pod(ASKED), "the pod is Ready"),
+    ("our gate", pod(ASKED, **GATED), "the pod is Ready but for its gate registry-status.io/registered"),
+    (
+        "a lost node", pod(ASKED, ready="Unknown"),
+        "the node node-1 does not report any more: Ready=Unknown while its containers were ready",
+    ),
+    (
+        "a lost node without a name", pod(ASKED, ready="Unknown", nodeName=None),
+        "the node of the pod does not report any more: Ready=Unknown while its containers were ready",
+    ),
+    ("an ended container", pod(ASKED, ready="False", statuses=[terminated()]), "container main has ended (Error)"),
+    (
+        "an ended container of which nothing is told", pod(ASKED, ready="False", statuses=[terminated(reason="")]),
+        "container main has ended",
+    ),
+    (
+        "a wait for the restart", pod(ASKED, ready="False", statuses=[waiting("CrashLoopBackOff", restarts=3)]),
+        "container main has ended and waits for its restart (CrashLoopBackOff)",
+    ),
+    (
+        "a first wait", pod(ASKED, ready="False", statuses=[waiting("ImagePullBackOff")]),
+        "container main has not started yet (ImagePullBackOff)",
+    ),
+    (
+        "a first wait of which nothing is told", pod(ASKED, ready="False", statuses=[waiting("")]),
+        "container main has not started yet",
+    ),
+    ("no container status", pod(ASKED, ready="False", statuses=[]), "container main has not started yet"),
+    ("starting", pod(ASKED, ready=None), "container main runs and has not been ready since its start"),
+    (
+        "lost readiness", pod(ASKED, ready="False", ready_reason="ContainersNotReady"),
+        "the pod was ready and is not any more (ContainersNotReady)",
+    ),
+    ("lost readiness without a reason", pod(ASKED, ready="False"), "the pod was ready and is not any more"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("raw", "message"), [row[1:] for row in MESSAGES], ids=[row[0] for row in MESSAGES])
+def test_the_message_says_what_the_pod_says(raw: dict[str, Any], message: str) -> None:
+    assert verdict(raw).message == message
+
+
+CHANGED: list[tuple[str, dict[str, Any], float | None]] = [
+    ("Ready, when it became so", pod(ASKED, ready_since=5), START + 5),
+    ("ready but for our gate, when its containers became so", pod(ASKED, ready_since=5, **GATED), START + 5),
+    ("lost readiness, when it was lost", pod(ASKED, ready="False", ready_since=7), START + 7),
+    ("a lost node, when it was marked", pod(ASKED, ready="Unknown", ready_since=7), START + 7),
+    ("terminating, when its deletion was asked for and not when its grace ends", pod(ASKED, deleting=True), START + 30),
+    ("an ended container, when it ended", pod(ASKED, ready="False", statuses=[terminated(9)]), START + 9),
+    ("starting, when the container started", pod(ASKED, ready=None, statuses=[running(4)]), START + 4),
+    ("waiting for a restart, at no time that is known", pod(ASKED, ready="False", statuses=[waiting(restarts=1)]), None),
+    ("finished, at no time that is known", pod(ASKED, phase="Succeeded"), None),
+]
+
+
+@pytest.mark.parametrize(("raw", "changed_at"), [row[1:] for row in CHANGED], ids=[row[0] for row in CHANGED])
+def test_the_time_of_the_change_is_the_pods_own(raw: dict[str, Any], changed_at: float | None) -> None:
+    assert verdict(raw).changed_at == changed_at
+
+
+@pytest.mark.parametrize(
+    ("raw", "gated"),
+    [
+        (pod(ASKED, **GATED), True),
+        (pod(ASKED, **GATED, conditions=[condition(GATE["conditionType"], "False", 3)]), True),
+        (pod(ASKED, readinessGates=[GATE], conditions=[condition(GATE["conditionType"], "True", 3)]), False),
+        (pod(ASKED, readinessGates=[OTHER_GATE]), False),
+        (pod(ASKED), False),
+    ],
+    ids=["not set", "false", "true", "another's", "none"],
+)
+def test_a_pod_is_gated_while_it_lists_our_gate_and_that_does_not_hold(raw: dict[str, Any], gated: bool) -> None:
+    assert verdict(raw).gated is gated
+
+
+@pytest.mark.parametrize(
+    ("statuses", "has_started"),
+    [
+        ([running()], True),
+        ([terminated()], True),
+        ([waiting(restarts=1)], True),
+        ([waiting()], False),
+        ([], False),
+    ],
+    ids=["runs", "has ended", "waits for a restart", "waits for its start", "has no status"],
+)
+def test_the_main_container_has_started_once_it_ran(statuses: list[dict[str, Any]], has_started: bool) -> None:
+    evidence = verdict(pod(ASKED, ready="False", statuses=statuses)).evidence
+    assert evidence is not None
+    assert evidence.has_started is has_started
 
 
 def test_a_not_ready_status_left_to_the_operator_is_marked() -> None:
