@@ -147,6 +147,10 @@ class TestRecovery:
         stage.report(outcome(DELIVERED), outcome(DELIVERED)).post().report(outcome(DELIVERED)).post()
         assert stage.told == ["RegistryUpdateFailed", "RegistryUpdateRecovered"]
 
+    def test_waits_once(self) -> None:
+        stage = Stage().report(outcome(REJECTED)).post().report(*[outcome(DELIVERED)] * 3)
+        assert stage.policy.waiting == 1
+
     def test_of_several_warnings_is_one(self) -> None:
         stage = Stage().report(outcome(REJECTED)).at(10).report(outcome(CONFLICT)).at(20).report(outcome(DELIVERED)).post()
         assert stage.told == ["RegistryUpdateFailed", "RegistryInstanceConflict", "RegistryUpdateRecovered"]
@@ -165,6 +169,17 @@ class TestRecovery:
         stage = Stage().report(outcome(REJECTED)).post().report(outcome(DELIVERED))
         stage.policy.lost(stage.posted[0])
         assert stage.post().told == ["RegistryUpdateFailed"]
+
+    def test_is_told_although_an_event_of_another_kind_could_not_be_posted(self) -> None:
+        stage = Stage().report(outcome(REJECTED), outcome(DRIFTED)).post()
+        stage.policy.lost(stage.posted[1])
+        assert stage.report(outcome(DELIVERED)).post().told[2:] == ["RegistryUpdateRecovered"]
+
+    def test_is_told_of_a_later_warning_whatever_was_lost_after_the_one_before(self) -> None:
+        stage = Stage().report(outcome(REJECTED)).post().report(outcome(DELIVERED)).post()
+        stage.policy.lost(stage.posted[0])
+        stage.report(outcome(REJECTED)).post().report(outcome(DELIVERED)).post()
+        assert stage.told == ["RegistryUpdateFailed", "RegistryUpdateRecovered"] * 2
 
     def test_is_told_if_one_of_two_warnings_could_be_posted(self) -> None:
         stage = Stage().report(outcome(REJECTED, message="a"), outcome(REJECTED, message="b")).post()
@@ -240,6 +255,12 @@ class TestMemory:
             stage.report(outcome(FAILING, number))
         assert stage.policy.remembered == POD_LIMIT
 
+    def test_a_lost_event_of_a_forgotten_pod_is_nobodys(self) -> None:
+        stage = Stage().report(outcome(REJECTED)).post()
+        stage.policy.forget(pod().uid, 0.0)
+        stage.policy.lost(stage.posted[0])
+        assert stage.policy.remembered == 0
+
     def test_an_event_of_a_forgotten_pod_is_still_posted(self) -> None:
         stage = Stage().report(outcome(ABANDONED))
         stage.policy.forget(pod().uid, 0.0)
@@ -275,11 +296,38 @@ class TestPace:
         assert stage.told.count("RegistryUpdateFailed") == stage.told.count("RegistryUpdateRecovered")
         assert stage.dropped["pod-limit"] > 0
 
+    @pytest.mark.parametrize("kind", [FAILING, CONFLICT])
+    def test_of_a_pod_that_flaps_is_bounded_although_it_is_well_in_between(self, kind: OutcomeKind) -> None:
+        stage = Stage()
+        for second in range(0, 1200, 12):
+            stage.at(second).report(outcome(kind, message=f"trouble {second}")).at(second + 6)
+            stage.report(outcome(DELIVERED)).post().report(outcome(DELIVERED)).post()
+        assert len(stage.posted) <= 2 * (POD_BURST + 20)
+        assert stage.dropped["pod-limit"] > 0
+
+    def test_of_a_pod_that_flaps_is_bounded_although_its_events_cannot_be_posted(self) -> None:
+        stage = Stage()
+        for second in range(0, 1200, 12):
+            stage.at(second).report(outcome(FAILING)).at(second + 6)
+            for note in stage.posted:
+                stage.policy.lost(note)
+            stage.report(outcome(DELIVERED)).post()
+        assert len(stage.posted) <= POD_BURST + 20
+
     def test_has_a_queue_with_an_end(self) -> None:
         stage = Stage()
         for number in range(QUEUE_LIMIT + 5):
             stage.report(outcome(INVALID, number))
         assert stage.dropped == {"queue-full": 5}
+
+    def test_forgets_what_found_the_queue_full(self) -> None:
+        stage = Stage(operator=OPERATOR)
+        for number in range(QUEUE_LIMIT + 1):
+            stage.report(outcome(REJECTED, number))
+        dropped = stage.dropped["queue-full"]
+        assert not stage.policy.report_operator(EventReason.AUTH_FAILED, "the account is blocked", 0.0)
+        assert stage.report(outcome(DELIVERED, QUEUE_LIMIT)).at(600).of(pod(QUEUE_LIMIT)) == []
+        assert stage.dropped["queue-full"] == dropped + 1
 
     def test_failing_pods_wait_without_a_queue_and_let_others_pass(self) -> None:
         stage = Stage()
@@ -338,6 +386,13 @@ class TestOutageOfManyPods:
         stage = Stage(operator=OPERATOR)
         for number in range(100):
             stage.at(number * 4).report(outcome(FAILING, number))
+        assert stage.at(1000).of(OPERATOR) == []
+
+    def test_is_not_made_by_one_of_them_that_is_in_trouble_again_and_again(self) -> None:
+        stage = Stage(operator=OPERATOR)
+        for number in range(12):
+            stage.at(number * 60).report(outcome(REJECTED, number))
+        stage.report(*(outcome(REJECTED, 0, message=f"refusal {number}") for number in range(10)))
         assert stage.at(1000).of(OPERATOR) == []
 
     def test_is_not_made_by_one_pod_that_flaps(self) -> None:
