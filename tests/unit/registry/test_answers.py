@@ -458,6 +458,85 @@ def test_a_service_id_is_read() -> None:
     assert answers.service_id(answer(200, {"serviceId": "s-1"}), ADDRESS) == "s-1"
 
 
+@pytest.mark.parametrize("body", [{}, {"status": "UP"}])
+def test_any_object_that_is_no_error_will_do_where_the_content_does_not_matter(body: object) -> None:
+    answers.check_read(answer(200, body), ADDRESS)
+
+
+@pytest.mark.parametrize("body", [b"", HTML, b"[]", b'{"errorCode": "500003"}'])
+def test_a_proxys_page_is_not_taken_for_an_answer_whose_content_does_not_matter(body: bytes) -> None:
+    with pytest.raises(TransientError) as caught:
+        answers.check_read(answer(200, body), ADDRESS)
+    assert caught.value.code == "foreign-answer"
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda got: answers.instances(got, "s-1", ADDRESS),
+        lambda got: answers.services(got, ADDRESS),
+        lambda got: answers.service_id(got, ADDRESS),
+        lambda got: answers.check_read(got, ADDRESS),
+    ],
+    ids=["instances", "services", "service id", "no content"],
+)
+def test_a_refused_read_raises_what_its_code_stands_for(read: Read) -> None:
+    with pytest.raises(NotFoundError):
+        read(refusal("400012"))
+
+
+def test_a_server_that_speaks_tls_is_told_as_such() -> None:
+    """By a Service Center in Go: other servers answer nothing, or an alert."""
+    error = error_of(answer(400, b"Client sent an HTTP request to an HTTPS server.\n"))
+    assert (type(error), error.code) == (TransientError, "tls")
+    assert "https://" in error.message
+
+
+# --- logins -------------------------------------------------------------------------------------
+
+
+def test_a_token_is_read() -> None:
+    assert answers.token(answer(200, {"token": "eyJh.eyJz-_~+/.sig=="}, method="POST"), ADDRESS) == "eyJh.eyJz-_~+/.sig=="
+
+
+@pytest.mark.parametrize("token", [None, "", 7, "two words", "a\r\nx-domain-name: other", "x" * 20_000])
+def test_what_no_header_could_carry_is_no_token(token: object) -> None:
+    with pytest.raises(TransientError) as caught:
+        answers.token(answer(200, {"token": token}, method="POST"), ADDRESS)
+    assert caught.value.code == "foreign-answer"
+    assert caught.value.maybe_applied
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "message"),
+    [
+        ("401202", AUTH, "user name or password is wrong"),
+        ("401302", AUTH, "user name or password is wrong"),
+        ("403201", BLOCKED, "the account is blocked"),
+        ("400001", PERMANENT, "the login failed"),
+        ("500003", TRANSIENT, "the login failed"),
+    ],
+)
+def test_a_refused_login_is_told_in_words_of_ours(code: str, kind: type[RegistryError], message: str) -> None:
+    """The server's may repeat the password."""
+    body = {"errorCode": code, "errorMessage": "for Pa55word", "detail": "Pa55word is wrong"}
+    with pytest.raises(RegistryError) as caught:
+        answers.token(answer(int(code[:3]), body, method="POST"), ADDRESS)
+    assert (type(caught.value), caught.value.code, caught.value.message) == (kind, code, message)
+
+
+def test_a_login_that_is_sent_elsewhere_does_not_say_where() -> None:
+    with pytest.raises(PermanentError) as caught:
+        answers.token(answer(302, method="POST", headers={"redirected-to": "https://sso/Pa55word"}), ADDRESS)
+    assert caught.value.message == "redirected to elsewhere; give the registry's own address"
+
+
+def test_a_login_waits_for_as_long_as_a_proxy_asks_for() -> None:
+    with pytest.raises(TransientError) as caught:
+        answers.token(answer(503, HTML, method="POST", headers={"Retry-After": "7"}), ADDRESS)
+    assert (caught.value.code, caught.value.retry_after) == ("http-503", 7.0)
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
