@@ -27,28 +27,24 @@ class State(StrEnum):
     """How a pod stands with the registry."""
 
     IN_STEP = "in-step"
+    """The registry says what it should."""
     CHANGE = "would-change"
+    """The operator would write a status."""
     UNMATCHED = "unmatched"
+    """The pod runs, and no instance is found for it."""
     CONFLICT = "conflict"
+    """To take an instance would be a guess, or another pod has a better claim."""
     INVALID = "invalid"
+    """An annotation is wrong."""
     PAUSED = "paused"
+    """Handed back by the annotation `paused`."""
     WAITING = "waiting"
+    """Nothing is due: it has not registered yet."""
 
     @property
     def out_of_step(self) -> bool:
         """Something is to be done, by the operator or by people."""
         return self in (State.CHANGE, State.UNMATCHED, State.CONFLICT, State.INVALID)
-
-
-STATES: Mapping[State, str] = {
-    State.IN_STEP: "the registry says what it should",
-    State.CHANGE: "the operator would write a status",
-    State.UNMATCHED: "the pod runs, and no instance is found for it",
-    State.CONFLICT: "to take an instance would be a guess, or another pod has a better claim",
-    State.INVALID: "an annotation is wrong",
-    State.PAUSED: "handed back by the annotation `paused`",
-    State.WAITING: "nothing is due: it has not registered yet",
-}
 
 
 @dataclass(frozen=True, slots=True)

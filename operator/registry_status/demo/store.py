@@ -189,10 +189,6 @@ class Store:
             item = self._mark(kind, item, 0)
         return item if item["metadata"].get("finalizers") else self._erase(kind, item)
 
-    def erase(self, kind: Kind, namespace: str, name: str) -> KubeObject:
-        """Remove an object whatever holds it: what a forced removal does in etcd."""
-        return self._erase(kind, self.get(kind, namespace, name))
-
     def _check_creation(self, kind: Kind, namespace: str, metadata: Mapping[str, object]) -> None:
         if metadata.get("resourceVersion"):
             raise bad_request("resourceVersion should not be set on objects to be created")

@@ -79,7 +79,7 @@ def _follow(seen: Observation, asked: Asked, verdict: Verdict, *, gated: bool) -
     )
 
 
-def decide(pod: Observation, asked: Asked, own_gate: str, *, deleted: bool = False) -> Verdict:
+def decide(pod: Observation, asked: Asked, own_gate: str, *, deleted: bool) -> Verdict:
     """Rules 2 to 9 of DESIGN section 3; rule 1 (not ours, paused) has been settled by the annotations."""
     main = pod.states.get(asked.container)
     return (

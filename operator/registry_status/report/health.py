@@ -21,13 +21,14 @@ from registry_status.report.text import age
 BEAT = 1.0
 """Seconds between two signs of life of the event loop."""
 LOOP_STALL = 30.0
-"""Silent for so long, the loop is stuck: nothing of ours blocks it for more than a second, and probes come each 10 s or so."""
+"""Seconds. Silent for so long, the loop is stuck: nothing of ours blocks it for more than a second, and probes come each 10 s
+or so."""
 WATCH_STALL = 300.0
-"""Without a try for so long, the watch is stuck. kopf restarts a silent watch after 70 s, and the longest pause between two
-tries is about a minute: twice both together."""
+"""Seconds. Without a try for so long, the watch is stuck: a silent one is resumed after 70 s, and its next try may wait for a
+minute to be answered; twice both together."""
 WATCH_SILENCE = 100.0
-"""Unheard for so long, the watch is stale. The API server sends a bookmark each minute; a watch that hears nothing for 70 s is
-restarted, and the restart is an answer too."""
+"""Seconds. Unheard for so long, the watch is stale: the API server sends a bookmark each minute, and a watch that hears nothing
+for 70 s is resumed, which is answered too."""
 SHUTDOWN = 1.0
 """Seconds that a probe under way has at the stop."""
 
@@ -91,11 +92,11 @@ class HealthState:
         if state := self._watches.get(watch):
             state.tried = state.heard = now
 
-    def listed(self, watch: str, now: float, *, complete: bool = True) -> None:
-        """The list is complete. `complete=False`: it begins anew, and what is known may be out of date."""
+    def listed(self, watch: str, now: float) -> None:
+        """The list is complete, which stays so: while a later one is under way, what is known still counts."""
         self.heard(watch, now)
         if state := self._watches.get(watch):
-            state.listed = complete
+            state.listed = True
 
     def watch_age(self, now: float) -> float | None:
         """Seconds since the least heard watch was heard; None without any."""

@@ -259,11 +259,6 @@ class TestDeleting:
         store.replace(PODS, "shop", "cart", held | {"metadata": held["metadata"] | {"finalizers": []}})
         assert store.select(PODS) == []
 
-    def test_force_takes_a_held_object_away(self, store: Store, pod: MakePod) -> None:
-        store.create(PODS, "shop", pod("cart", finalizers=["example/hold"]))
-        store.erase(PODS, "shop", "cart")
-        assert store.select(PODS) == []
-
     @pytest.mark.parametrize("options", [DeleteOptions(uid="other"), DeleteOptions(version="1")])
     @pytest.mark.usefixtures("bound")
     def test_preconditions_protect_another_object(self, store: Store, options: DeleteOptions) -> None:
