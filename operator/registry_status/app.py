@@ -6,7 +6,7 @@ import os
 import random
 import secrets
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from time import monotonic
@@ -23,7 +23,6 @@ from registry_status.cluster.rights import MissingRightsError, check_rights, che
 from registry_status.cluster.watch import run_pod_watch
 from registry_status.config import Settings
 from registry_status.feed import PodFeed
-from registry_status.model import InstanceStatus
 from registry_status.pods.handlers import pod_handlers
 from registry_status.registry.connect import registry_client
 from registry_status.registry.dry_run import DryRunRegistry
@@ -135,22 +134,6 @@ class _Office:
             self.ready.set()
 
 
-@dataclass(frozen=True, slots=True)
-class _Statuses:
-    """The engine, as the metrics ask it."""
-
-    engine: Engine
-
-    def desired_counts(self) -> Mapping[InstanceStatus, int]:
-        return self.engine.desired_counts()
-
-    def acknowledged_counts(self) -> Mapping[InstanceStatus, int]:
-        return self.engine.acknowledged_counts()
-
-    def queue_depth(self) -> int:
-        return self.engine.queued
-
-
 @asynccontextmanager
 async def _rooms(settings: Settings, access: Access, ready: asyncio.Event | None) -> AsyncIterator[_Rooms]:
     """Open everything in the order of need; close it in the other."""
@@ -188,9 +171,7 @@ async def _rooms(settings: Settings, access: Access, ready: asyncio.Event | None
             settings, engine, health, metrics, listed=office.listed, read_pod=lambda space, name: read_pod(api, space, name)
         )
         stack.push_async_callback(feed.aclose)
-        metrics.attach(
-            statuses=_Statuses(engine), watch_age=lambda: health.watch_age(monotonic()), tasks=lambda: len(asyncio.all_tasks())
-        )
+        metrics.attach(statuses=engine, watch_age=lambda: health.watch_age(monotonic()), tasks=lambda: len(asyncio.all_tasks()))
         counting = keep_counting(
             feed,
             lambda space: list_pod_uids(api, space, selection=settings.selection),

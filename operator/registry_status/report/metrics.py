@@ -39,7 +39,7 @@ LAG_BUCKETS = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10)
 
 
 class StatusSource(Protocol):
-    """Who keeps the statuses; asked at each scrape, so the answers must come from counters or a cheap walk."""
+    """Who keeps the statuses, such as the engine; asked at each scrape, so it must answer from counters or by a cheap walk."""
 
     def desired_counts(self) -> Mapping[InstanceStatus, int]:
         """How many pods want which status in the registry."""
@@ -49,8 +49,9 @@ class StatusSource(Protocol):
         """How many pods have which status there, as the registry last confirmed."""
         ...
 
-    def queue_depth(self) -> int:
-        """How many pods wait for a delivery."""
+    @property
+    def queued(self) -> int:
+        """How many pods wait for a delivery, or are being worked on now."""
         ...
 
 
@@ -248,7 +249,7 @@ class _Live(Collector):
 
     @staticmethod
     def _of_statuses(source: StatusSource) -> Iterable[Metric]:
-        yield GaugeMetricFamily(PREFIX + "queue_depth", "Pods that wait for a delivery.", source.queue_depth())
+        yield GaugeMetricFamily(PREFIX + "queue_depth", "Pods that wait for a delivery.", source.queued)
         desired, acknowledged = source.desired_counts(), source.acknowledged_counts()
         yield _by_status("desired_pods", "Pods by the status that the registry should say.", desired)
         yield _by_status("acknowledged_pods", "Pods by the status that the registry last confirmed.", acknowledged)

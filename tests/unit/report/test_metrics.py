@@ -33,7 +33,8 @@ class Statuses:
     def acknowledged_counts(self) -> Mapping[InstanceStatus, int]:
         return {InstanceStatus.UP: 2}
 
-    def queue_depth(self) -> int:
+    @property
+    def queued(self) -> int:
         return 2
 
 
