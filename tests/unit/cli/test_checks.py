@@ -103,7 +103,7 @@ async def test_a_kubernetes_that_is_too_old_is_a_warning(
     monkeypatch.setattr(kubernetes, "server_version", told_version)
     access = Access(server="http://127.0.0.1:1", source="test")
     async with open_session(access) as session:
-        found = await anext(kubernetes.check_kubernetes(ApiServer(access, session), session, Settings()))
+        found = await anext(kubernetes.check_kubernetes(ApiServer(access, session), session, Settings(), None))
     assert found.level is level
     assert f"Kubernetes {version[0]}.{version[1]} at http://127.0.0.1:1 (test)" in found.what
 

@@ -185,3 +185,13 @@ async def test_a_second_operator_is_seen_whatever_its_clock(tmp_path: Path, ahea
             here.emulator.store.create(LEASES, namespace, body)
         found = await here.check(Area.OPERATORS)
     assert ("another operator runs: ops-b-pod in namespace ops-b" in [one.what for one in found]) is told
+
+
+async def test_the_lease_is_looked_for_where_the_environment_says_that_the_operator_lives(tmp_path: Path) -> None:
+    async with scene(tmp_path, leader_elect=True) as here:
+        found = await check_all(here.settings, {"POD_NAMESPACE": "ops"})
+    (lease,) = [one.what for one in found if one.area is Area.OPERATORS and one.what.startswith("Lease ")]
+    assert lease.startswith(f"Lease ops/{here.settings.lease_name} does not exist")
+    rights = [one.what for one in found if one.area is Area.KUBERNETES and "leases" in one.what]
+    assert rights
+    assert all(right.endswith("in namespace ops") for right in rights)

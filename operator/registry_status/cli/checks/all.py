@@ -1,6 +1,5 @@
 """All checks, in the order in which one needs another."""
 
-import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
@@ -19,7 +18,7 @@ from registry_status.cli.show import Progress
 from registry_status.cluster.access import AccessError, load_access
 from registry_status.cluster.api import ApiError, ApiServer
 from registry_status.cluster.connection import open_session
-from registry_status.cluster.lease import lease_of
+from registry_status.cluster.lease import LeaseRef, lease_of
 from registry_status.config import NotReady, Settings, SettingsError
 from registry_status.model import Desired, PodRef, Reason, Target
 from registry_status.registry.base import RegistryError
@@ -66,11 +65,11 @@ class _Checkup:
     async def _ask_cluster(self) -> None:
         access = await load_access(self._settings.kubeconfig, self._settings.context, self._environment)
         async with open_session(access) as session:
-            api = ApiServer(access, session)
-            await self._take(check_kubernetes(api, session, self._settings))
-            await self._look_at_pods(api)
+            api, lease = ApiServer(access, session), lease_of(self._settings, access, self._environment)
+            await self._take(check_kubernetes(api, session, self._settings, lease))
+            await self._look_at_pods(api, lease)
 
-    async def _look_at_pods(self, api: ApiServer) -> None:
+    async def _look_at_pods(self, api: ApiServer, lease: LeaseRef | None) -> None:
         settings = self._settings
         try:
             with Progress() as progress:
@@ -83,7 +82,7 @@ class _Checkup:
         self.found += check_pods(self._seen, settings)
         await self._take(check_workloads(api, settings))
         served = {(one.pod.namespace, one.pod.name) for one in self._served}
-        await self._take(check_operators(api, settings, lease_of(settings, api.access, os.environ), served))
+        await self._take(check_operators(api, settings, lease, served))
 
     async def _ask_registry(self) -> None:
         reached = await check_addresses(self._settings)

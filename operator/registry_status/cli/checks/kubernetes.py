@@ -1,6 +1,5 @@
 """Whether the API server answers, is new enough, and allows what the operator does, verb by verb."""
 
-import os
 import time
 from collections.abc import AsyncIterator
 
@@ -9,7 +8,7 @@ import aiohttp
 from registry_status.cli.checks.clocks import check_clock
 from registry_status.cli.checks.finding import Area, Finding, Findings
 from registry_status.cluster.api import TIMEOUT, UNAUTHORIZED, ApiError, ApiServer, missing_permissions, server_version
-from registry_status.cluster.lease import lease_of
+from registry_status.cluster.lease import LeaseRef
 from registry_status.cluster.rights import Need, needed_rights
 from registry_status.config import Settings
 
@@ -19,8 +18,10 @@ OLDEST = (1, 25)
 told = Findings(Area.KUBERNETES)
 
 
-async def check_kubernetes(api: ApiServer, session: aiohttp.ClientSession, settings: Settings) -> AsyncIterator[Finding]:
-    """Ask the API server. Raises `ApiError` where it does not answer at all."""
+async def check_kubernetes(
+    api: ApiServer, session: aiohttp.ClientSession, settings: Settings, lease: LeaseRef | None
+) -> AsyncIterator[Finding]:
+    """Ask the API server; `lease` where the operator takes part in an election. Raises `ApiError` where nothing is answered."""
     major, minor = await server_version(api)
     where = f"Kubernetes {major}.{minor} at {api.access.server} ({api.access.source})"
     if (major, minor) < OLDEST:
@@ -28,7 +29,7 @@ async def check_kubernetes(api: ApiServer, session: aiohttp.ClientSession, setti
     else:
         yield told.ok(where)
     yield await _check_clock(api, session)
-    for need in needed_rights(settings, lease_of(settings, api.access, os.environ)):
+    for need in needed_rights(settings, lease):
         async for found in _check_need(api, need):
             yield found
 
