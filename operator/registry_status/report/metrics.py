@@ -10,7 +10,6 @@ codes cannot flood the monitoring.
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -22,6 +21,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from registry_status import __version__
 from registry_status.cluster.lines import WatchFault
 from registry_status.model import InstanceStatus, Outcome, OutcomeKind
 from registry_status.registry.base import Operation
@@ -214,15 +214,7 @@ class Metrics:
 
     def _build_info(self) -> None:
         info = Gauge(PREFIX + "build_info", "Always 1; which version runs.", ["version"], registry=self.registry)
-        info.labels(own_version()).set(1)
-
-
-def own_version() -> str:
-    """The installed version, or `unknown` where the code runs uninstalled."""
-    try:
-        return version("registry-status-operator")
-    except PackageNotFoundError:
-        return "unknown"
+        info.labels(__version__).set(1)
 
 
 class _Live(Collector):

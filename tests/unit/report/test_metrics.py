@@ -9,6 +9,7 @@ from prometheus_client import REGISTRY
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
+from registry_status import __version__
 from registry_status.cluster.lines import WatchFault
 from registry_status.config import Settings
 from registry_status.model import InstanceStatus, OutcomeKind
@@ -143,7 +144,7 @@ def test_the_process_and_the_version_are_told() -> None:
         "process_start_time_seconds",
     ):
         assert found[name] > 0
-    assert any(name.startswith("build_info{version=") for name in found)
+    assert found[f"build_info{{version={__version__}}}"] == 1
     assert any(name.startswith("python_info{") for name in found)
 
 
