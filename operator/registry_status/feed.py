@@ -11,13 +11,13 @@ from registry_status.cluster.api import ApiError
 from registry_status.cluster.lines import WatchFault
 from registry_status.config import Settings
 from registry_status.model import Desired, PodRef, Reason
+from registry_status.pods.observation import RawPod
 from registry_status.pods.status import Judge
 from registry_status.report.health import HealthState
 from registry_status.report.logs import LogLimiter
 from registry_status.sync.engine import Engine
 
 logger = logging.getLogger(__name__)
-RawPod = Mapping[str, object]
 CONFIRM_AGAIN = 5.0
 """Seconds between attempts to learn whether a pod that left the selection still lives."""
 
@@ -40,7 +40,7 @@ class _List:
 
 
 class PodFeed:
-    """Takes events from kopf's handler and news from the watch's session. Nothing here waits or raises.
+    """Takes pods' events, whether through kopf or past it, and news of the watch. Nothing here waits or raises.
 
     A list counts as complete only when every pod of it has come out of kopf's queues: then `listed` is called once for all
     watches, and tracked pods that no list holds are told to be gone.

@@ -158,5 +158,4 @@ async def _is_allowed(api: ApiServer, permission: Permission) -> bool:
         "spec": {"resourceAttributes": {key: value for key, value in attributes.items() if value}},
     }
     answer = await api.post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
-    status = answer.get("status")
-    return isinstance(status, dict) and status.get("allowed") is True
+    return mapping(answer.get("status")).get("allowed") is True

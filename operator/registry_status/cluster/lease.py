@@ -28,7 +28,7 @@ from typing import Protocol
 from urllib.parse import quote
 
 from registry_status.cluster.access import Access
-from registry_status.cluster.api import CONFLICT, FORBIDDEN, NOT_FOUND, UNAUTHORIZED, ApiError, Json
+from registry_status.cluster.api import CONFLICT, FORBIDDEN, NOT_FOUND, UNAUTHORIZED, ApiError, Json, mapping
 from registry_status.config import Settings
 
 DURATION = 6.0
@@ -463,9 +463,7 @@ def _is_conflict(act: Act, error: ApiError | TimeoutError) -> bool:
 
 def parse_lease(answer: Json) -> Lease:
     """Read what can be read of a Lease; only what tells one version from another must be there. Raises `ApiError`."""
-    metadata, spec = answer.get("metadata"), answer.get("spec")
-    metadata = metadata if isinstance(metadata, dict) else {}
-    spec = spec if isinstance(spec, dict) else {}
+    metadata, spec = mapping(answer.get("metadata")), mapping(answer.get("spec"))
     uid, version = metadata.get("uid"), metadata.get("resourceVersion")
     if not isinstance(uid, str) or not isinstance(version, str) or not uid or not version:
         raise ApiError(0, "NoLease", "the answer is no Lease: it has no uid or no resourceVersion")

@@ -64,7 +64,7 @@ METADATA_ORDER: Final = (
 def in_go_order(item: KubeObject) -> KubeObject:
     """Put an object's fields in the order in which a real API server, a Go program, writes them.
 
-    JSON does not care, but the operator's byte filter does: it takes a line's first `"uid":` for the object's own.
+    JSON does not care, but the operator's byte filter does: it knows a line by how Go begins it, and reads the uid there.
     """
     ordered = _ordered(item, OBJECT_ORDER)
     if "metadata" in ordered:
