@@ -23,8 +23,8 @@ ListUids = Callable[[str], Awaitable[frozenset[str]]]
 logger = logging.getLogger(__name__)
 
 
-class Watched(Protocol):
-    """What the watch has told so far."""
+class Tracker(Protocol):
+    """Who knows what the watch has told so far."""
 
     def tracked(self, namespace: str) -> Sequence[PodRef]:
         """The pods of a namespace (empty: of all) that are tracked and not known to be gone."""
@@ -35,21 +35,21 @@ class Watched(Protocol):
         ...
 
 
-async def keep_counting(watched: Watched, list_uids: ListUids, namespaces: Sequence[str], chance: random.Random) -> None:
+async def keep_counting(tracker: Tracker, list_uids: ListUids, namespaces: Sequence[str], chance: random.Random) -> None:
     """Count for ever; ends by being cancelled."""
     while True:
         await asyncio.sleep(EVERY * chance.uniform(1 - JITTER, 1 + JITTER))
         for namespace in namespaces:
-            await count(watched, list_uids, namespace)
+            await count(tracker, list_uids, namespace)
 
 
-async def count(watched: Watched, list_uids: ListUids, namespace: str) -> None:
+async def count(tracker: Tracker, list_uids: ListUids, namespace: str) -> None:
     """Count once. Only pods known before the list began can be missing from it: newer ones it may be too old for."""
-    before = watched.tracked(namespace)
+    before = tracker.tracked(namespace)
     try:
         present = await list_uids(namespace)
     except ApiError as error:
         logger.info("the pods could not be counted: %s", error)
         return
     if missing := [pod for pod in before if pod.uid not in present]:
-        watched.missed(namespace, missing)
+        tracker.missed(namespace, missing)

@@ -123,7 +123,7 @@ def _registry_name(text: str) -> str:
     return text
 
 
-def _project_or_none(text: str) -> str:
+def _optional_project(text: str) -> str:
     return _registry_name(text) if text else ""
 
 
@@ -151,7 +151,7 @@ def _lease_name(text: str) -> str:
     return text
 
 
-def _lease_namespace(text: str) -> str:
+def _optional_namespace(text: str) -> str:
     return _namespace(text) if text else ""
 
 
@@ -255,7 +255,7 @@ class Settings:
         group="Kubernetes", metavar="NAME",
     )  # fmt: skip
     lease_namespace: str = setting(
-        _lease_namespace, "", "Namespace of the Lease; default: the operator's own.", group="Kubernetes", metavar="NAME"
+        _optional_namespace, "", "Namespace of the Lease; default: the operator's own.", group="Kubernetes", metavar="NAME"
     )
     registry_address: tuple[str, ...] = setting(
         _address, (), "Service Center's URL, such as http://registry:30100; several make a fail-over list.",
@@ -278,7 +278,7 @@ class Settings:
         _path, None, "File with its secret key (SK).", group="Registry", metavar="FILE"
     )
     registry_access_key_project: str = setting(
-        _project_or_none, "", "The access key's project (X-Service-Project); default: the one whose data is meant.",
+        _optional_project, "", "The access key's project (X-Service-Project); default: the one whose data is meant.",
         group="Registry", metavar="NAME",
     )  # fmt: skip
     registry_ca_file: Path | None = setting(
@@ -386,9 +386,10 @@ class Settings:
         asked = {"labelSelector": self.label_selector, "shardSelector": self.shard_selector}
         return {name: selector for name, selector in asked.items() if selector}
 
-    def allows(self, patterns: Sequence[str], namespace: str, name: str) -> bool:
-        """Whether pods of the namespace may name this project or tenant."""
-        return any(_pattern_allows(pattern, namespace, name) for pattern in patterns)
+
+def allows(patterns: Sequence[str], namespace: str, name: str) -> bool:
+    """Whether these patterns (`allowed_projects`, `allowed_domains`) let pods of the namespace name this project or tenant."""
+    return any(_pattern_allows(pattern, namespace, name) for pattern in patterns)
 
 
 def _pattern_allows(pattern: str, namespace: str, name: str) -> bool:

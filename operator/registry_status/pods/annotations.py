@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from registry_status.config import NotReady, Settings
+from registry_status.config import NotReady, Settings, allows
 from registry_status.model import InstanceStatus, MatchMode, Problem, ServiceName, Target, Tenant
 from registry_status.pods.observation import DEFAULT_CONTAINER, Subject
 
@@ -181,7 +181,7 @@ class _Reader:
         if key not in self._own:
             return own
         value = self._formed(key, ID, ID_FORM)
-        if value != own and not self._settings.allows(allowed, self._pod.ref.namespace, value):
+        if value != own and not allows(allowed, self._pod.ref.namespace, value):
             patterns = "".join(f", {pattern}" for pattern in allowed)
             self._problem(
                 key, value, f"{own}{patterns} (the operator's settings allow no other to namespace {self._pod.ref.namespace})"
