@@ -28,6 +28,7 @@ from registry_status.registry.base import (
     UnavailableError,
 )
 from registry_status.registry.files import SecretFile
+from registry_status.tokenbucket import TokenBucket
 from registry_status.watched import LOOK_EVERY
 
 TOKEN_LIFE = 12 * 3600.0
@@ -132,23 +133,6 @@ class Attempts:
         self.why = f"{why}; no other login is sent until that file changes or {until}"
 
 
-class Allowance:
-    """So many at once, then one each so many seconds. Pure: times are passed in."""
-
-    def __init__(self, burst: int, every: float) -> None:
-        self._burst, self._every = burst, every
-        self._left, self._at = float(burst), float("-inf")
-
-    def take(self, now: float) -> bool:
-        """Take one, if there is one."""
-        self._left = min(self._burst, self._left + (now - self._at) / self._every)
-        self._at = now
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
-
-
 class TokenAuth:
     """Logs in by name and password, and shows the token."""
 
@@ -163,8 +147,8 @@ class TokenAuth:
         self._clock = clock
         self._chance = chance
         self._attempts = Attempts()
-        self._fetches = Allowance(FETCHES, FETCH_EVERY)
-        self._failures = Allowance(FAILURES, FAILURES_FORGOTTEN)
+        self._fetches = TokenBucket(FETCHES, 1 / FETCH_EVERY, clock())
+        self._failures = TokenBucket(FAILURES, 1 / FAILURES_FORGOTTEN, clock())
         self._trouble: TransientError | None = None
         self._next_at = float("-inf")
         self._token: _Token | None = None

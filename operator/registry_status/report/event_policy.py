@@ -19,6 +19,7 @@ from enum import StrEnum
 
 from registry_status.model import Outcome, OutcomeKind, PodRef
 from registry_status.report.text import age, cut, one_line, redact
+from registry_status.tokenbucket import TokenBucket
 
 MESSAGE_LIMIT = 1024
 """Bytes: what the API server takes in an Event's message."""
@@ -112,30 +113,6 @@ class EventNote:
         """The same for the same Event, also after a restart: the API server then says that it is there, and its count rises."""
         digest = hashlib.sha256("\0".join((self.pod.uid, self.reason, self.identity)).encode()).hexdigest()
         return f"{self.pod.name[:200].rstrip('-.')}.{digest[:16]}"
-
-
-class TokenBucket:
-    """`burst` things at once, then `rate` a second."""
-
-    __slots__ = ("_burst", "_rate", "_seen", "_tokens")
-
-    def __init__(self, burst: float, rate: float, now: float) -> None:
-        self._burst, self._rate = burst, rate
-        self._tokens, self._seen = burst, now
-
-    def wait(self, now: float) -> float:
-        """Seconds until there is a token; 0 if there is one."""
-        self._tokens = min(self._burst, self._tokens + max(0.0, now - self._seen) * self._rate)
-        self._seen = now
-        missing = 1.0 - self._tokens
-        return missing / self._rate if missing > 1e-9 else 0.0
-
-    def take(self, now: float) -> bool:
-        """Take a token if there is one."""
-        if self.wait(now):
-            return False
-        self._tokens -= 1.0
-        return True
 
 
 class Outage:

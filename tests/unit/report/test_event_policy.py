@@ -16,7 +16,6 @@ from registry_status.report.event_policy import (
     EventPolicy,
     EventReason,
     Outage,
-    TokenBucket,
 )
 from tests.unit.report.fakes import outcome, pod
 
@@ -473,25 +472,6 @@ class TestMessages:
             Stage().report(outcome(REJECTED, message="sent Authorization: Bearer abcdefghijklmnop1234, refused")).post().posted
         )
         assert note.message == "sent Authorization: Bearer [redacted], refused"
-
-
-class TestTokenBucket:
-    def test_gives_a_burst_and_then_its_rate(self) -> None:
-        bucket = TokenBucket(2, 0.5, 0.0)
-        assert [bucket.take(0.0) for _ in range(3)] == [True, True, False]
-        assert bucket.wait(0.0) == 2.0
-        assert bucket.take(2.0)
-        assert not bucket.take(3.9)
-
-    def test_never_holds_more_than_its_burst(self) -> None:
-        bucket = TokenBucket(2, 1, 0.0)
-        assert [bucket.take(1e6) for _ in range(3)] == [True, True, False]
-
-    def test_stands_a_clock_that_steps_back(self) -> None:
-        bucket = TokenBucket(1, 1, 100.0)
-        assert bucket.take(100.0)
-        assert not bucket.take(50.0)
-        assert bucket.take(51.0)
 
 
 class TestForgettingAll:
