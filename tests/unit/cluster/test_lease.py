@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from functools import wraps
 from typing import Any
 
@@ -11,13 +11,33 @@ import pytest
 
 from registry_status.cluster.access import Access
 from registry_status.cluster.api import ApiError
-from registry_status.cluster.lease import DEADLINE, DURATION, FENCE, Elector, Lease, LeaseRef, lease_body, lease_of, parse_lease
+from registry_status.cluster.lease import (
+    DEADLINE,
+    DURATION,
+    FENCE,
+    RELEASED,
+    Act,
+    Election,
+    Elector,
+    Lease,
+    LeaseRef,
+    lease_body,
+    lease_of,
+    parse_lease,
+)
 from registry_status.config import Settings
 from tests.unit.cluster.fake_lease import REF, FakeLeaseApi, LeaseStore
 from tests.virtual_time import run_virtual
 
 SOON = 0.1
 """Enough for a few requests."""
+
+
+@pytest.fixture(autouse=True)
+def no_fault_of_ours(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """An election survives faults of its own, so only its log tells of them."""
+    yield
+    assert [record.getMessage() for record in caplog.get_records("call") if "internal error" in record.getMessage()] == []
 
 
 def on_virtual_time(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -302,6 +322,78 @@ class TestEditedByOthers:
         assert parse_lease({"metadata": {"uid": "u", "resourceVersion": "1"}}) == Lease("u", "1")
 
 
+OUTCOMES: dict[str, Callable[[Election, float], object]] = {
+    "a round begins": lambda election, now: election.next(now),
+    "it is read as ours": lambda election, now: election.read(Lease("u", "2", holder="a"), now),
+    "it was renewed, which was told too late": lambda election, now: election.wrote(
+        Lease("u", "3", holder="a"), sent_at=0.0, now=now
+    ),
+    "somebody else has written it": lambda election, now: election.conflicted(now),
+    "nothing was answered": lambda election, now: election.failed(now, now),
+}
+
+
+class TestRules:
+    """Of an election whose times are given: what a request's outcome means for the candidate."""
+
+    @staticmethod
+    def elected(now: float = 0.0) -> Election:
+        """A candidate that has renewed at this time."""
+        election = Election("a", now, random.Random(1))
+        election.read(Lease("u", "1"), now)
+        election.wrote(Lease("u", "2", holder="a"), sent_at=now, now=now)
+        assert election.leading
+        return election
+
+    @pytest.mark.parametrize("outcome", OUTCOMES.values(), ids=OUTCOMES)
+    def test_a_leader_leads_no_more_once_its_deadline_has_passed(self, outcome: Callable[[Election, float], object]) -> None:
+        in_time, late = self.elected(), self.elected()
+        outcome(in_time, DEADLINE - 0.01)
+        outcome(late, DEADLINE)
+        assert (in_time.leading, late.leading) == (True, False)
+        assert late.next(DEADLINE) is Act.READ, "another may have taken it"
+
+    def test_a_renewal_that_failed_is_tried_again_without_a_look(self) -> None:
+        election = self.elected()
+        election.failed(1.0, 1.5)
+        assert election.next(2.0) is Act.WRITE
+
+    def test_a_look_after_a_conflict_that_failed_is_still_due(self) -> None:
+        election = self.elected()
+        election.conflicted(1.0)
+        election.failed(1.0, 1.5)
+        assert election.next(2.0) is Act.READ
+
+    def test_a_takeover_that_failed_is_looked_at_before_it_is_tried_again(self) -> None:
+        election = Election("a", 0.0, random.Random(1))
+        election.read(Lease("u", "1", duration=RELEASED), 0.0)
+        assert election.next(0.0) is Act.WRITE
+        election.failed(0.0, 0.5)
+        assert election.next(1.0) is Act.READ
+
+    @pytest.mark.parametrize(
+        ("sent_at", "now", "least", "most"), [(1.0, 1.1, 0.7, 0.9), (1.0, 3.0, 0.0, 0.0), (3.5, 3.6, 0.0, 0.4)]
+    )
+    def test_after_a_failure_it_is_tried_again_a_second_after_it_was_sent_and_before_the_deadline(
+        self, sent_at: float, now: float, least: float, most: float
+    ) -> None:
+        election = self.elected()
+        election.failed(sent_at, now)
+        assert least <= election.due_in(now) <= most + 1e-9
+
+    def test_who_steps_down_leads_no_more_and_looks_first(self) -> None:
+        election = self.elected()
+        election.step_down()
+        assert (election.leading, election.remaining(0.0), election.holds) == (False, 0.0, True)
+        assert election.next(0.0) is Act.READ
+
+    def test_a_request_is_not_waited_for_beyond_the_deadline(self) -> None:
+        election = self.elected()
+        assert election.patience(0.0) == 2.0
+        assert election.patience(DEADLINE - 0.5) == pytest.approx(0.5)
+        assert Election("b", 0.0, random.Random(1)).patience(0.0) == 2.0
+
+
 class TestTrouble:
     @on_virtual_time
     async def test_without_the_right_it_says_once_which_rule_is_missing(self, caplog: pytest.LogCaptureFixture) -> None:
@@ -340,6 +432,7 @@ class TestTrouble:
         await until(lambda: "lost" in leader.told, DEADLINE)
         assert "internal error in the leader election" in caplog.text
         await until(lambda: standby.leads, 8)
+        caplog.clear()
 
     @on_virtual_time
     async def test_changes_are_logged_once_each(self, caplog: pytest.LogCaptureFixture) -> None:
@@ -420,6 +513,20 @@ class TestLeaving:
         assert "could not be released" in caplog.text
 
     @on_virtual_time
+    async def test_to_begin_twice_is_to_begin_once(self) -> None:
+        replica = Replica(LeaseStore()).begin().begin()
+        await asyncio.sleep(SOON)
+        assert replica.api.calls == ["get", "post"]
+
+    @on_virtual_time
+    async def test_who_withdraws_before_it_begins_asks_nothing(self) -> None:
+        replica = Replica(LeaseStore())
+        replica.elector.withdraw()
+        replica.begin()
+        await asyncio.sleep(10)
+        assert replica.api.calls == []
+
+    @on_virtual_time
     async def test_to_resign_without_having_begun_asks_nothing(self) -> None:
         replica = Replica(LeaseStore())
         await replica.elector.resign()
@@ -443,3 +550,21 @@ def test_a_replica_takes_part_in_a_lease_if_it_has_others_beside_it_and_writes(
     settings, access = Settings(leader_elect=elects, dry_run=dry_run), Access(server="http://127.0.0.1:1", source="a test")
     found = lease_of(settings, access, {"POD_NAMESPACE": "ops"})
     assert found == (LeaseRef("ops", settings.lease_name) if takes_part else None)
+
+
+@pytest.mark.parametrize(
+    ("setting", "environment", "namespace"),
+    [
+        ("elsewhere", {"POD_NAMESPACE": "ops"}, "elsewhere"),
+        ("", {"POD_NAMESPACE": "ops"}, "ops"),
+        ("", {}, "of-the-context"),
+        ("", {"POD_NAMESPACE": ""}, "of-the-context"),
+    ],
+    ids=["the setting's", "the pod's", "the access's", "the access's, where the pod's is empty"],
+)
+def test_the_lease_is_in_the_operators_own_namespace_unless_told_otherwise(
+    setting: str, environment: dict[str, str], namespace: str
+) -> None:
+    settings = Settings(leader_elect=True, lease_namespace=setting, lease_name="status")
+    access = Access(server="http://127.0.0.1:1", source="a test", namespace="of-the-context")
+    assert lease_of(settings, access, environment) == LeaseRef(namespace, "status")

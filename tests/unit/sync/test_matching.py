@@ -373,6 +373,7 @@ BY_ID: list[tuple[str, Instance, dict[str, Any], Found]] = [
         "the IP of one who held it before, and nothing else",
         instance(endpoints=ELSEWHERE), {"predecessors": frozenset({OTHER_IP})}, Found(refused=("i-1",)),
     ),
+    ("the pod's own IP, which it held before, too", instance(endpoints=HERE), {"predecessors": frozenset({IP})}, TAKEN),
     ("the IP, registered before the pod's start", instance(at=-100, **BY_IP), {}, TAKEN),
     ("the IP, registered before the container's start", instance(at=-3, **BY_IP), {}, TAKEN),
 ]  # fmt: skip
