@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from registry_status.model import Desired, InstanceStatus, OutcomeKind, PodRef, Reason, Target, Tenant
@@ -243,17 +243,24 @@ class Delivery:
             age=loop_time() - record.life_since,
             gone=desired.ended,
             earlier=record.earlier,
-            predecessors=frozenset(self._predecessor_ips(desired.target, desired.pod.namespace)),
+            predecessors=self._of_predecessors(desired, lambda held: held.ips),
+            predecessor_uids=frozenset(filter(self._has_ended, self._of_predecessors(desired, lambda held: held.uids))),
             trust_ids=self._trust_ids,
         )
         bearing = listed.bearing(names_of_pod(desired.target, desired.evidence))
         return match(desired.target, desired.evidence, list(filter(is_free, bearing)), around)
 
-    def _predecessor_ips(self, target: Target, namespace: str) -> Iterator[str]:
+    def _of_predecessors(self, desired: Desired, marks: Callable[[Held], Iterable[tuple[str, str]]]) -> frozenset[str]:
         """A pod may follow those of its own namespace only: whoever may not touch them may not take what is theirs."""
-        if target.instance_id is not None:
-            for held in self.instances.with_id(target.tenant, target.instance_id):
-                yield from (ip for there, ip in held.ips if there == namespace)
+        target = desired.target
+        if target is None or target.instance_id is None:
+            return frozenset()
+        before = self.instances.with_id(target.tenant, target.instance_id)
+        return frozenset(mark for held in before for there, mark in marks(held) if there == desired.pod.namespace)
+
+    def _has_ended(self, uid: str) -> bool:
+        record = self._records.get(uid)
+        return record is None or record.desired.ended
 
     def _refresh(self, record: PodRecord, target: Target, listing: Listing) -> None:
         """Look what became of the instances that the pod holds, without matching anew.

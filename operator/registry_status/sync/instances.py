@@ -1,7 +1,7 @@
 """What is known of each instance in use: its actual status, whose it is, and a lock that puts its writes in a row."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from registry_status.model import Desired, InstanceStatus, Tenant
@@ -9,7 +9,8 @@ from registry_status.registry.base import Instance
 from registry_status.sync.fresh import Reading
 
 IPS_KEPT = 16
-"""So many addresses of an instance's claimants are remembered, the latest: a StatefulSet's pods come and go for years."""
+"""So many addresses of an instance's claimants are remembered, the latest, and so many uids: a StatefulSet's pods come and go
+for years."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,8 @@ class Held:
     claimants: set[str] = field(default_factory=set)
     ips: dict[tuple[str, str], None] = field(default_factory=dict)
     """Namespace and IP of the last pods of this cluster that claimed it: registering a live id again keeps old endpoints."""
+    uids: dict[tuple[str, str], None] = field(default_factory=dict)
+    """Namespace and uid of these: it keeps old properties, too."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def judges(self, asked_at: float) -> bool:
@@ -89,10 +92,9 @@ class Instances:
         """Claim an instance for a pod; `rivals` are its other claimants as they are now. Look at `owner` for the verdict."""
         held = self._held.get(key) or self._add(Held(key))
         held.claimants.add(pod.pod.uid)
-        for ip in pod.evidence.ips if pod.evidence else ():
-            held.ips[pod.pod.namespace, ip] = None
-        while len(held.ips) > IPS_KEPT:
-            del held.ips[next(iter(held.ips))]
+        if pod.evidence is not None:
+            _remember(held.ips, pod.pod.namespace, pod.evidence.ips)
+            _remember(held.uids, pod.pod.namespace, (pod.evidence.uid,))
         held.owner = (max((pod, *rivals), key=_strength) if rivals else pod).pod.uid
         return held
 
@@ -131,6 +133,13 @@ class Instances:
         """Every index, and where in it an instance stands: none is looked for among all."""
         yield self._by_service, (key.tenant, key.service_id)
         yield self._by_id, (key.tenant, key.instance_id)
+
+
+def _remember(kept: dict[tuple[str, str], None], namespace: str, marks: Iterable[str]) -> None:
+    for mark in marks:
+        kept[namespace, mark] = None
+    while len(kept) > IPS_KEPT:
+        del kept[next(iter(kept))]
 
 
 def _strength(pod: Desired) -> tuple[bool, bool, bool, float, str]:

@@ -62,17 +62,18 @@ class Circumstances:
     """What the operator knows beside pod and registry.
 
     `age`: seconds for which it has watched the container's present life. `predecessors`: IPs of pods of this cluster that
-    held the annotated id before, since registering a live id again keeps the endpoints of the one before. `trust_ids`: the
-    setting that waives the evidence for annotated ids. `earlier`: ids of instances that were the pod's before its container's
-    last restart was seen, so no slack is theirs: they are leftovers unless they are younger than the restart, whose news may
-    have come late. `gone`: the pod is gone, so its IP or its name may already be
-    another's: endpoint and name must both agree.
+    held the annotated id before, since registering a live id again keeps the endpoints of the one before. `predecessor_uids`:
+    uids of those of them that run no more, since it keeps the properties, too. `trust_ids`: the setting that waives the
+    evidence for annotated ids. `earlier`: ids of instances that were the pod's before its container's last restart was seen,
+    so no slack is theirs: they are leftovers unless they are younger than the restart, whose news may have come late. `gone`:
+    the pod is gone, so its IP or its name may already be another's: endpoint and name must both agree.
     """
 
     age: float = 0.0
     gone: bool = False
     earlier: frozenset[str] = frozenset()
     predecessors: frozenset[str] = frozenset()
+    predecessor_uids: frozenset[str] = frozenset()
     trust_ids: bool = False
 
 
@@ -156,6 +157,8 @@ def _by_id(
 def _grade(mode: MatchMode, pod: Evidence, found: Instance, around: Circumstances) -> Grade:
     """The strongest evidence that this instance is the pod's; NONE where anything speaks against it."""
     uid = found.properties.get("podUid")
+    if uid in around.predecessor_uids and uid != pod.uid:
+        uid = None
     if uid and uid != pod.uid:
         return Grade.NONE
     if uid and mode in (MatchMode.AUTO, MatchMode.PROPERTY):

@@ -374,6 +374,24 @@ BY_ID: list[tuple[str, Instance, dict[str, Any], Found]] = [
         instance(endpoints=ELSEWHERE), {"predecessors": frozenset({OTHER_IP})}, Found(refused=("i-1",)),
     ),
     ("the pod's own IP, which it held before, too", instance(endpoints=HERE), {"predecessors": frozenset({IP})}, TAKEN),
+    (
+        "the uid of one who held it before, the IP and the host name",
+        instance(uid="uid-2", **SAYS_ALL), {"predecessor_uids": frozenset({"uid-2"})}, TAKEN,
+    ),
+    (
+        "uid and IP of one who held it before, and the host name",
+        instance(uid="uid-2", endpoints=ELSEWHERE, host="cart-1"),
+        {"predecessors": frozenset({OTHER_IP}), "predecessor_uids": frozenset({"uid-2"})}, TAKEN,
+    ),
+    (
+        "the uid of one who held it before, and another IP",
+        instance(uid="uid-2", endpoints=ELSEWHERE, host="cart-1"), {"predecessor_uids": frozenset({"uid-2"})},
+        Found(refused=("i-1",)),
+    ),
+    (
+        "the uid of one who held it before, and nothing else",
+        instance(uid="uid-2"), {"predecessor_uids": frozenset({"uid-2"})}, Found(refused=("i-1",)),
+    ),
     ("the IP, registered before the pod's start", instance(at=-100, **BY_IP), {}, TAKEN),
     ("the IP, registered before the container's start", instance(at=-3, **BY_IP), {}, TAKEN),
 ]  # fmt: skip

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from registry_status.model import OutcomeKind
 from registry_status.registry.base import TransientError
 from tests.world import ASKED, World, on_virtual_time
@@ -85,6 +87,36 @@ async def test_a_stateful_sets_successor_keeps_its_instance_though_its_ip_change
     assert world.status("web-0") == "UP"
     await world.pass_time(200)
     assert world.status("web-0") == "UP"
+
+
+@pytest.mark.parametrize("ip", ["10.244.0.7", "10.244.0.9"], ids=["the same IP", "another IP"])
+@on_virtual_time
+async def test_a_stateful_sets_successor_has_its_instance_though_that_bears_the_uid_of_the_pod_before(ip: str) -> None:
+    """Registering a live id again is a heartbeat: the properties of the predecessor stay, too."""
+    world = World()
+    world.register(instance_id="web-0", host="web-0", ip="10.244.0.7", properties={"podUid": "uid-1"})
+    asked = ASKED | {"instance-id": "{pod.name}"}
+    world.see(asked, uid="uid-1", name="web-0", ip="10.244.0.7")
+    await world.pass_time()
+    world.see(asked, uid="uid-1", name="web-0", ip="10.244.0.7", deleted=True, deleting=True)
+    await world.pass_time()
+    assert world.status("web-0") == "DOWN"
+    world.see(asked, uid="uid-2", name="web-0", ip=ip)
+    await world.pass_time(1.5)
+    assert world.status("web-0") == "UP"
+    await world.pass_time(200)
+    assert world.status("web-0") == "UP"
+
+
+@on_virtual_time
+async def test_an_instance_that_bears_the_uid_of_a_pod_that_runs_is_no_others() -> None:
+    world = World()
+    world.register(instance_id="cart-0", host="cart-a", ip="10.244.0.7", properties={"podUid": "uid-1"})
+    world.see(ID, **FIRST, ready="False", ready_since=9)
+    await world.pass_time()
+    world.see(ID, **SECOND | {"name": "cart-a"})
+    await world.pass_time(60)
+    assert world.status("cart-0") == "OUTOFSERVICE"
 
 
 @on_virtual_time
