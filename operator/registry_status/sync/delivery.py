@@ -151,7 +151,11 @@ class Delivery:
         except FencedError:
             return FENCED_AGAIN
         except RegistryError as error:
-            return self._failed(record, error, beginning)
+            return self._failed(record, error, beginning) if self._is_tracked(record) else None
+
+    def _is_tracked(self, record: PodRecord) -> bool:
+        """Whether the pod was not let go meanwhile: nothing is told or kept any more of one that was."""
+        return self._records.get(record.uid) is record
 
     def _reconsider(self, tenant: Tenant) -> None:
         """The answer for `auto` has changed: it concerns every pod of the tenant that has lost readiness."""
@@ -212,7 +216,7 @@ class Delivery:
     async def _rematch(self, record: PodRecord, desired: Desired, target: Target) -> Refused | None:
         """Match against a listing that is new enough, and claim what fits."""
         listing = await self.directory.listing(target, max(record.wanted_at, _just_after(record.judged_at)))
-        if self._records.get(record.uid) is not record or not record.desired.calls_for_the_same(desired):
+        if not self._is_tracked(record) or not record.desired.calls_for_the_same(desired):
             raise _OvertakenError
         record.judged_at, record.reread_at = listing.asked_at, float("inf")
         if record.instances and self._keeps(desired):
@@ -359,6 +363,8 @@ class Delivery:
                 lost.append(held)
             elif await self._write(record, desired, held, status):
                 written += 1
+        if not self._is_tracked(record):
+            raise _OvertakenError
         return written, lost
 
     def _plan(self, record: PodRecord, status: InstanceStatus | None) -> list[tuple[InstanceKey, InstanceStatus]]:
@@ -411,7 +417,7 @@ class Delivery:
         """Whether what is planned for `desired` must not be done any more: the pod is let go, or calls for something else."""
         newest = record.desired
         if newest is desired:
-            return self._records.get(record.uid) is not record
+            return not self._is_tracked(record)
         return newest.status is not desired.status or newest.target is None or not newest.target.same_place(desired.target)
 
     def _abandon(self, record: PodRecord, key: InstanceKey) -> None:

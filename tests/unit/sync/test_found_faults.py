@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from registry_status.model import OutcomeKind
-from registry_status.registry.base import AuthError, NotFoundError, PermanentError, RegistryError
+from registry_status.registry.base import AuthError, NotFoundError, PermanentError, RegistryError, TransientError
 from registry_status.registry.devserver import NewService
 from registry_status.sync.delivery import GONE_FOR
 from tests.fed import Fed, raw
@@ -231,6 +231,24 @@ async def test_nothing_is_written_for_a_pod_whose_end_tells_that_it_was_handed_b
     world.see(ASKED | last, deleted=True, deleting=True)
     await world.pass_time(60)
     assert (world.written(), list(world.engine._delivery.instances)) == ([], [])
+
+
+@pytest.mark.parametrize("error", [None, TransientError("http-503", "unwilling"), PermanentError("403001", "not for you")])
+@pytest.mark.parametrize("under_way", [1.0, 3.0, 5.0], ids=["reading the services", "reading the instances", "writing"])
+@on_virtual_time
+async def test_nothing_is_told_or_kept_of_a_pod_that_was_let_go_while_it_was_worked_on(
+    under_way: float, error: RegistryError | None
+) -> None:
+    world = World()
+    world.registry.delay = 2.0
+    world.register()
+    world.see(ready="False", ready_since=9)
+    await world.pass_time(under_way)
+    world.see(ASKED | {"paused": "true"}, deleted=True, deleting=True)
+    world.registry.failure = world.registry.after_write = error
+    told = list(world.outcomes)
+    await world.pass_time(60)
+    assert (world.outcomes, [pod.uid for pod in world.forgotten], world.engine.queued) == (told, ["uid-1"], 0)
 
 
 @pytest.mark.parametrize(
