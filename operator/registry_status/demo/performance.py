@@ -35,7 +35,7 @@ class Operator(Protocol):
 
 
 Audience = Callable[[Stage, Settings], Coroutine[None, None, None]]
-"""Shows the stage to people, until it is cancelled."""
+"""Shows the stage to people, until it is cancelled. Where it fails there is nobody left to play for."""
 
 
 class InterruptedDemoError(Exception):
@@ -59,7 +59,7 @@ async def perform(
         clock.skip(max(0.0, time.time() - clock()))
         watching = asyncio.create_task(audience(stage, settings))
         try:
-            await _play(operator, settings, stage, cast)
+            await _play(operator, settings, stage, cast, watching)
         finally:
             await _cancelled(watching)
             for actor in stage.actors:
@@ -84,16 +84,18 @@ async def _theatre(stage: Stage) -> AsyncIterator[tuple[Settings, Sdk]]:
             )
 
 
-async def _play(operator: Operator, settings: Settings, stage: Stage, cast: Cast) -> None:
-    """Start the operator, tell the story beside it, and stop it."""
+async def _play(operator: Operator, settings: Settings, stage: Stage, cast: Cast, watching: "asyncio.Task[None]") -> None:
+    """Start the operator, tell the story beside it, and stop it. Raises what the audience does."""
     stop, ready = asyncio.Event(), asyncio.Event()
     stage.has_cause(Cause.START)
     running = asyncio.create_task(operator(settings, stop=stop, ready=ready))
     telling = asyncio.create_task(_tell(stage, cast, ready))
     try:
-        await asyncio.wait({running, telling}, timeout=LONGEST, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({running, telling, watching}, timeout=LONGEST, return_when=asyncio.FIRST_COMPLETED)
         if stop.is_set():
             raise InterruptedDemoError
+        if watching.done():
+            await watching
         if not telling.done() and not running.done():
             stage.ledger.faults.append(f"the story did not come to its end within {LONGEST:g} s")
     finally:
