@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -27,7 +28,10 @@ from registry_status.demo.stage import PATIENCE, Stage
 INTERRUPTED: Final = 130
 SLOWEST, FASTEST = 0.5, 4.0
 LOOK_SECONDS: Final = 0.1
-COLUMNS: Final = ("Pod", "Kubernetes says", "Desired", "Registry says", "Last change", "Last Event")
+COLUMNS: Final = {"Pod": 11, "Kubernetes says": 11, "Desired": 12, "Registry says": 12, "Last change": 7, "Last Event": 10}
+"""Each with its least width: the words for statuses stay whole, and longer names are folded, not cut."""
+NARROWEST: Final = 80
+"""Columns of a terminal that has room for the table."""
 COLORS: Final = {"UP": "green", "STARTING": "cyan", "OUTOFSERVICE": "yellow", "DOWN": "red"}
 
 
@@ -74,7 +78,7 @@ def _speed(text: str) -> float:
 
 
 def _audience(console: Console) -> Audience:
-    """A live table on a terminal; elsewhere a line at each change."""
+    """A live table on a terminal that is wide enough and can draw over what it shows; elsewhere a line at each change."""
 
     async def watch_table(stage: Stage, settings: Settings) -> None:
         began = time.monotonic()
@@ -96,12 +100,15 @@ def _audience(console: Console) -> Audience:
             shown = set(found)
             await asyncio.sleep(LOOK_SECONDS)
 
-    return watch_table if console.is_terminal else watch_lines
+    drawn = console.is_terminal and not console.is_dumb_terminal and console.width >= NARROWEST
+    return watch_table if drawn else watch_lines
 
 
 def _table(found: Sequence[Row], seconds: float) -> Table:
     title = f"registry-status: pods and their instances in the registry, {seconds:.0f} s"
-    table = Table(*COLUMNS, title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for name, least in COLUMNS.items():
+        table.add_column(name, min_width=least, overflow="fold")
     for row in found:
         registry = _colored(row.registry) if row.settled else _colored(row.registry).append(" ...")
         table.add_row(row.pod, row.kubernetes, _colored(row.desired), registry, row.latency, row.event)
