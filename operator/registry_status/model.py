@@ -50,6 +50,13 @@ class PodRef:
     uid: str
     namespace: str
     name: str
+    static: str = ""
+    """Of a static pod's mirror: what its kubelet takes for its uid."""
+
+    @property
+    def events_uid(self) -> str:
+        """The uid that Events of the pod bear: kubelets give it to theirs, and `kubectl describe` looks for it."""
+        return self.static or self.uid
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"

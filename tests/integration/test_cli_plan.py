@@ -10,7 +10,7 @@ from registry_status.registry.devserver import Answer, DevServer, Fault, NewInst
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.processes import free_port
 from tests.integration.cli_runs import Ran, registry, run
-from tests.integration.running import SERVICE, Pods, operator, register, wait_status
+from tests.integration.running import SERVICE, Pods, operator, register, wait_status, wait_until
 from tests.pods import START, running, terminated
 
 
@@ -250,6 +250,21 @@ def test_explain_tells_the_rule_the_candidates_the_registry_and_the_events(cli: 
     assert f"{mine}: UP -> OUTOFSERVICE" in text
     assert "Warning RegistryStatusDrifted x3: someone else has changed it" in text
     assert f"not taken {theirs}" in text
+
+
+def test_explain_finds_the_events_of_a_static_pod_by_the_uid_of_its_kubelet(
+    control_plane: ControlPlane, pods: Pods, tmp_path: Path
+) -> None:
+    metadata = {
+        "name": "static-node-1",
+        "annotations": {"kubernetes.io/config.mirror": "6a1f33d2b3e9410c", "registry-status.io/servce": "cart"},
+    }
+    spec = {"nodeName": "node-1", "containers": [{"name": "main", "image": "example/none"}]}
+    pods.http.post("/pods", json={"metadata": metadata, "spec": spec}).raise_for_status()
+    with operator(control_plane.kubeconfig, "http://127.0.0.1:1", tmp_path, "--namespace", pods.namespace):
+        wait_until(lambda: bool(pods.events("static-node-1")), 10, "an Event")
+    ran = run("explain", f"{pods.namespace}/static-node-1", "--kubeconfig", control_plane.kubeconfig, "-o", "json")
+    assert [event["reason"] for event in ran.data[0]["events"]] == ["InvalidRegistryAnnotation"]
 
 
 def test_explain_without_a_registry_says_that_it_was_not_asked(control_plane: ControlPlane, pods: Pods) -> None:

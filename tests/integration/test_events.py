@@ -12,6 +12,7 @@ from kubernetes.aio.client import ApiClient
 from kubernetes.aio.config import new_client_from_config
 
 from registry_status.model import InstanceStatus, Outcome, OutcomeKind, PodRef
+from registry_status.pods.observation import observe
 from registry_status.report.events import EventRecorder, KubernetesEventApi
 from registry_status.report.metrics import Metrics
 from tests.cluster.control_plane import ControlPlane
@@ -128,6 +129,17 @@ async def test_describe_shows_one_warning_and_one_normal_when_it_recovered(opera
         assert (kind, reason) == ("Normal", "RegistryUpdateRecovered")
         assert message == "After 66 s of RegistryUpdateFailed: UP is in the registry"
         assert at.dropped() == {}
+
+
+async def test_describe_shows_the_events_of_a_static_pod(operator: Kube, kube: Kube, namespace: str) -> None:
+    mirror = {"name": "static-node-1", "annotations": {"kubernetes.io/config.mirror": "6a1f33d2b3e9410c"}}
+    spec = {"nodeName": "node-1", "containers": [{"name": "main", "image": "example.invalid/nothing"}]}
+    kube.apply({"apiVersion": "v1", "kind": "Pod", "metadata": mirror, "spec": spec}, namespace=namespace)
+    static = observe(kube.get("pod", "static-node-1", namespace=namespace), "registry-status.io/").subject.ref
+    async with desk(operator.kubeconfig) as at:
+        await at.report(OutcomeKind.REJECTED, static, "the registry says no")
+    ((kind, reason, _, _, message),) = described(kube, static)
+    assert (kind, reason, message) == ("Warning", "RegistryUpdateFailed", "the registry says no")
 
 
 async def test_repetitions_are_one_event_with_a_count(operator: Kube, kube: Kube, pod: PodRef) -> None:

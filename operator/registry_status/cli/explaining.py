@@ -138,7 +138,7 @@ async def explain_online(namespace: str, name: str, settings: Settings, *, now: 
             raise NoClusterError(f"{namespace}/{name}: the API server's answer is no Pod; its kind is {pod.get('kind')!r}")
         explained = explain_offline(pod, settings)
         try:
-            listed = await read_events(api, namespace, f"involvedObject.uid={explained.desired.pod.uid}")
+            listed = await read_events(api, namespace, f"involvedObject.uid={explained.desired.pod.events_uid}")
             explained = replace(explained, events=[_event(one) for one in listed[-EVENTS:]])
         except ApiError as error:
             explained = replace(explained, unasked=(f"its Events cannot be read: {error}",))

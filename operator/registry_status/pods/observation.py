@@ -4,6 +4,7 @@ The API server checks what it stores, but an operator that meets a half-written 
 is missing or of another type reads as absent.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +16,7 @@ from registry_status.model import PodRef
 RawPod = Mapping[str, object]
 MIRROR = "kubernetes.io/config.mirror"
 CONFIG_HASH = "kubernetes.io/config.hash"
+UID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 REMEMBERED = 1024
 """So many times are not read again when they come again: most of a pod says what it said before."""
@@ -103,8 +105,13 @@ class Observation:
 def observe(pod: RawPod, prefix: str) -> Observation:
     """Read a pod object as the API server gives it; `prefix` is that of our annotations."""
     metadata, spec, status = _map(pod.get("metadata")), _map(pod.get("spec")), _map(pod.get("status"))
-    ref = PodRef(uid=_text(metadata.get("uid")), namespace=_text(metadata.get("namespace")), name=_text(metadata.get("name")))
     annotations = {key: value for key, value in _map(metadata.get("annotations")).items() if isinstance(value, str)}
+    ref = PodRef(
+        uid=_text(metadata.get("uid")),
+        namespace=_text(metadata.get("namespace")),
+        name=_text(metadata.get("name")),
+        static=_static_uid(annotations),
+    )
     ips = _ips(status)
     subject = Subject(
         ref=ref,
@@ -130,6 +137,12 @@ def observe(pod: RawPod, prefix: str) -> Observation:
         deleted_at=_deletion_asked_at(metadata),
         deleting=bool(metadata.get("deletionTimestamp")),
     )
+
+
+def _static_uid(annotations: Mapping[str, str]) -> str:
+    """Of a mirror pod the static pod's uid; empty for other pods, and for what no kubelet writes."""
+    uid = annotations.get(MIRROR, "")
+    return uid if UID.fullmatch(uid) else ""
 
 
 def _container_names(spec: Mapping[str, object]) -> Iterator[str]:

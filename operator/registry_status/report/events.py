@@ -241,7 +241,7 @@ def event_body(note: EventNote, operator: PodRef | None, at: float) -> Json:
         "kind": "Pod",
         "namespace": note.pod.namespace,
         "name": note.pod.name,
-        "uid": note.pod.uid,
+        "uid": note.pod.events_uid,
     }
     return {
         "apiVersion": "v1",

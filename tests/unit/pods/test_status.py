@@ -313,6 +313,21 @@ def test_a_mirror_pods_uid_is_its_config_hash() -> None:
     assert answer.evidence.uid == "hash-1"
 
 
+@pytest.mark.parametrize(
+    ("annotations", "uid"),
+    [
+        ({}, "uid-1"),
+        ({"kubernetes.io/config.mirror": "6a1f33d2b3e9"}, "6a1f33d2b3e9"),
+        ({"kubernetes.io/config.mirror": ""}, "uid-1"),
+        ({"kubernetes.io/config.mirror": "a,b=c"}, "uid-1"),
+        ({"kubernetes.io/config.mirror": "a" * 100_000}, "uid-1"),
+        ({"kubernetes.io/config.hash": "hash-1"}, "uid-1"),
+    ],
+)
+def test_events_bear_the_uid_that_kubectl_describe_looks_for(annotations: dict[str, str], uid: str) -> None:
+    assert verdict(pod(ASKED | annotations)).pod.events_uid == uid
+
+
 def test_a_long_name_may_be_cut_as_host_name() -> None:
     name = "a" * 62 + "-" + "b" * 30
     evidence = verdict(pod(ASKED, name=name)).evidence
