@@ -119,9 +119,11 @@ class Problem:
     key: str
     value: str
     allowed: str
+    wrong: str = ""
+    """What is wrong, where it is not the value."""
 
     def __str__(self) -> str:
-        return f"{self.key}: {self.value!r} is not allowed; allowed: {self.allowed}"
+        return f"{self.key}: {self.wrong or f'{self.value!r} is not allowed'}; allowed: {self.allowed}"
 
 
 Life = tuple[int, str | float | None]

@@ -69,8 +69,11 @@ class Invalid:
     problems: tuple[Problem, ...]
 
 
+@dataclass(frozen=True, slots=True)
 class NotOurs:
     """The pod is not annotated, or is another operator's."""
+
+    why: str
 
 
 class Paused:
@@ -84,8 +87,11 @@ def read(pod: Subject, settings: Settings) -> Answer:
     """Read the annotations of a pod. The class comes first, then `paused`: neither a stranger's nor a paused pod is judged."""
     prefix = settings.prefix
     own = {key.removeprefix(prefix): value for key, value in pod.annotations if key.startswith(prefix)}
-    if not own or own.get("class", "") != settings.operator_class:
-        return NotOurs()
+    if not own:
+        return NotOurs(f"no annotations {prefix}*")
+    if (found := own.get("class", "")) != settings.operator_class:
+        served = f"of class {settings.operator_class!r}" if settings.operator_class else "without a class"
+        return NotOurs(f"annotation {prefix}class says {_shown(found)!r}, and this operator serves pods {served}")
     if own.get("paused") == "true":
         return Paused()
     return _Reader(own, pod, settings).read()
@@ -103,7 +109,7 @@ class _Reader:
     def read(self) -> Asked | Invalid:
         for key in heapq.nsmallest(PROBLEMS_TOLD, self._own.keys() - KNOWN):
             # Its value is not shown: it may be anything, a password too.
-            self._problem(key, "", f"the keys {', '.join(KEYS)}")
+            self._problem(key, "", f"the keys {', '.join(KEYS)}", "there is no such key")
         self._choice("paused", ("true", "false"), "false")
         asked = Asked(
             target=self._target(),
@@ -134,7 +140,8 @@ class _Reader:
     def _service(self) -> ServiceName | None:
         own = self._own
         if "service" not in own and "service-id" not in own:
-            self._problem("service", "", f"`service` with {NAME_FORM}; or `service-id` with {SERVICE_ID_FORM}")
+            allowed = f"`service` with {NAME_FORM}; or `service-id` with {SERVICE_ID_FORM}"
+            self._problem("service", "", allowed, "it is missing")
             return None
         if "service-id" in own:
             for key in ("service", "app", "environment", "version"):
@@ -213,11 +220,14 @@ class _Reader:
             self._problem(key, value, allowed)
         return value
 
-    def _problem(self, key: str, value: str, allowed: str) -> None:
+    def _problem(self, key: str, value: str, allowed: str, wrong: str = "") -> None:
         full = key if "/" in key else self._settings.prefix + key
-        shown = value if len(value) <= 100 else value[:100] + "..."
         if len(self._problems) < PROBLEMS_TOLD:
-            self._problems.append(Problem(key=full, value=shown, allowed=allowed))
+            self._problems.append(Problem(key=full, value=_shown(value), allowed=allowed, wrong=wrong))
+
+
+def _shown(value: str) -> str:
+    return value if len(value) <= 100 else value[:100] + "..."
 
 
 def _listed(names: Sequence[str]) -> str:

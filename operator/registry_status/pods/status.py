@@ -48,8 +48,8 @@ class Judge:
             case Asked():
                 verdict = decide(seen, asked, self._gate, deleted=deleted)
                 return _follow(seen, asked, verdict, gated=self._gate in seen.gates and not _holds(seen, self._gate))
-            case NotOurs():
-                return Desired(seen.subject.ref, None, Reason.NOT_MANAGED, f"no annotations {prefix}* of this operator's class")
+            case NotOurs(why):
+                return Desired(seen.subject.ref, None, Reason.NOT_MANAGED, why)
             case Paused():
                 return Desired(seen.subject.ref, None, Reason.PAUSED, f'handed back by {prefix}paused: "true"')
             case Invalid(problems):

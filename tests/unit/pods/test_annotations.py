@@ -42,6 +42,43 @@ def test_valid_annotations_name_a_target(annotations: dict[str, str], expected: 
     assert target(annotations) == expected
 
 
+def test_a_key_that_does_not_exist_is_told_so_and_its_value_is_not() -> None:
+    (found,) = desired(pod({"service": "cart", "pasword": "hunter2"}), Settings()).problems
+    assert str(found).startswith("registry-status.io/pasword: there is no such key; allowed: the keys service-id, service,")
+    assert "hunter2" not in str(found)
+
+
+def test_a_key_that_is_missing_is_told_so() -> None:
+    (found,) = desired(pod({"app": "shop"}), Settings()).problems
+    assert str(found).startswith("registry-status.io/service: it is missing; allowed: `service` with letters")
+
+
+def test_an_empty_value_is_told_as_what_it_is() -> None:
+    (found,) = desired(pod({"service": ""}), Settings()).problems
+    assert str(found).startswith("registry-status.io/service: '' is not allowed; allowed: letters")
+
+
+@pytest.mark.parametrize(
+    ("annotations", "own_class", "why"),
+    [
+        ({}, "", "no annotations registry-status.io/*"),
+        (
+            {"service": "cart", "class": "blue"},
+            "",
+            "annotation registry-status.io/class says 'blue', and this operator serves pods without a class",
+        ),
+        (
+            {"service": "cart"},
+            "blue",
+            "annotation registry-status.io/class says '', and this operator serves pods of class 'blue'",
+        ),
+    ],
+)
+def test_why_a_pod_is_not_managed_is_told(annotations: dict[str, str], own_class: str, why: str) -> None:
+    answer = desired(pod(annotations), Settings(operator_class=own_class))
+    assert (answer.reason, answer.message) == (Reason.NOT_MANAGED, why)
+
+
 def test_a_template_waits_for_what_the_pod_does_not_have_yet() -> None:
     answer = desired(pod({"service-id": "s", "instance-id": "{pod.ip}"}, ip=""), Settings()).target
     assert answer is not None
