@@ -274,6 +274,22 @@ def test_explain_without_a_registry_says_that_it_was_not_asked(control_plane: Co
     assert "the registry is not asked: no --registry-address" in ran.out
 
 
+def test_who_refuses_is_named_where_the_api_server_does(
+    control_plane: ControlPlane, cli: Cli, pods: Pods, tmp_path: Path
+) -> None:
+    pods.create("cart")
+    document = yaml.safe_load(control_plane.kubeconfig.read_text())
+    document["users"][0]["user"] = {"token": "outdated"}
+    outdated = tmp_path / "kubeconfig"
+    outdated.write_text(yaml.safe_dump(document))
+    why = f"the API server {control_plane.url} answers 401: Unauthorized"
+    for command, ran in {
+        "explain": cli.explain("cart", "--kubeconfig", str(outdated)),
+        "plan": cli.plan("--kubeconfig", str(outdated)),
+    }.items():
+        assert ran.err.startswith(f"registry-status {command}: {why}")
+
+
 def test_explain_with_a_registry_that_does_not_answer_is_exit_status_3(cli: Cli, pods: Pods, server: Server) -> None:
     pods.create("cart")
     server[0].faults.set(Fault(Answer(status=503, body=b"down")))

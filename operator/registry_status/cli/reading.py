@@ -42,8 +42,11 @@ async def cluster(settings: Settings, environment: Mapping[str, str]) -> AsyncIt
         access = await load_access(settings.kubeconfig, settings.context, environment)
         async with ApiServer(access) as api:
             yield api
-    except (AccessError, ApiError) as error:
+    except AccessError as error:
         raise NoClusterError(str(error)) from error
+    except ApiError as error:  # one without an answer names the server itself
+        where = f"the API server {access.server} answers " if error.status else ""
+        raise NoClusterError(f"{where}{error}") from error
 
 
 async def read_pods(
