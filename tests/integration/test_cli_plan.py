@@ -282,7 +282,7 @@ def test_who_refuses_is_named_where_the_api_server_does(
     document["users"][0]["user"] = {"token": "outdated"}
     outdated = tmp_path / "kubeconfig"
     outdated.write_text(yaml.safe_dump(document))
-    why = f"the API server {control_plane.url} answers 401: Unauthorized"
+    why = f"the API server {control_plane.url}: 401: Unauthorized"
     for command, ran in {
         "explain": cli.explain("cart", "--kubeconfig", str(outdated)),
         "plan": cli.plan("--kubeconfig", str(outdated)),

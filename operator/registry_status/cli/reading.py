@@ -45,7 +45,7 @@ async def cluster(settings: Settings, environment: Mapping[str, str]) -> AsyncIt
     except AccessError as error:
         raise NoClusterError(str(error)) from error
     except ApiError as error:  # one without an answer names the server itself
-        where = f"the API server {access.server} answers " if error.status else ""
+        where = f"the API server {access.server}: " if error.status else ""
         raise NoClusterError(f"{where}{error}") from error
 
 
