@@ -424,6 +424,16 @@ def test_commands_agree_on_the_release_its_namespace_and_what_is_in_them() -> No
             assert (ROOT / path).exists(), line
 
 
+def test_logs_are_those_of_all_replicas() -> None:
+    """Of a Deployment kubectl shows one pod's: maybe the standby's, or one that has not been restarted."""
+    told = [line for _, line in SHELL if re.search(r"\slogs\s", line)]
+    assert len(told) >= 5
+    for line in told:
+        assert f"-l app.kubernetes.io/name={RELEASE} --prefix" in line, line
+        assert "--previous" not in line or "--ignore-errors" in line, line
+        assert "--tail" in line, f"{line}: with a selector kubectl shows 10 lines"
+
+
 def test_upgrades_take_the_new_charts_values() -> None:
     """`--reuse-values` alone would lack those that the release before did not have."""
     assert [line for _, line in SHELL if re.search(r"\s--reuse-values\b", line)] == []
