@@ -32,6 +32,16 @@ UP while the pod is Ready, STARTING before, OUTOFSERVICE when readiness is lost,
 """
 
 
+class Help(argparse.HelpFormatter):
+    """Fits descriptions to the terminal; indented lines of them are examples, to be copied as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        parts = text.strip().split("\n\n")
+        return "\n\n".join(
+            part if part.startswith(" ") else super(Help, self)._fill_text(part, width, indent) for part in parts
+        )
+
+
 class Command(Protocol):
     """What each module of this package offers. A module is imported only when its command runs: start-up time counts."""
 
@@ -71,13 +81,12 @@ def _run(words: Sequence[str]) -> int:
 
 def build_parser(described: Collection[str | None]) -> tuple[argparse.ArgumentParser, Mapping[str, Command]]:
     """Make the parser of the whole command line; only the commands described have their arguments, and are returned."""
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(_called(), description=DESCRIPTION, formatter_class=raw)
+    parser = argparse.ArgumentParser(_called(), description=DESCRIPTION, formatter_class=Help)
     parser.add_argument("--version", action="version", version=f"registry-status {__version__}")
     subparsers = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     commands = {}
     for name, text in COMMANDS.items():
-        subparser = subparsers.add_parser(name, help=text, formatter_class=raw, allow_abbrev=False)
+        subparser = subparsers.add_parser(name, help=text, formatter_class=Help, allow_abbrev=False)
         if name in described:
             commands[name] = _load(name)
             subparser.description = commands[name].__doc__

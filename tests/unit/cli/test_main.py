@@ -65,6 +65,20 @@ def test_the_help_of_run_names_every_flag_and_variable(capsys: pytest.CaptureFix
         assert f"[{variable(field.name)}]" in text
 
 
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_fits_the_terminal_and_keeps_examples_whole(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = ended([*filter(None, [command]), "--help"], capsys)
+    prose = [line for line in out.splitlines() if not line.startswith("  ")]
+    assert max(map(len, prose)) <= 80
+    told = build_parser([command])[0].description if not command else build_parser([command])[1][command].__doc__
+    assert told is not None
+    for example in [line for line in told.splitlines() if line.startswith("  ")]:
+        assert example in out.splitlines()
+
+
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended(["--version"], capsys)[:2] == (0, f"registry-status {__version__}\n")
 
