@@ -196,6 +196,12 @@ def test_every_watch_fault_has_its_place_in_the_troubleshooting() -> None:
     assert [fault for fault in WatchFault if fault not in named] == []
 
 
+def test_every_code_of_a_request_that_fails_has_its_place_in_the_troubleshooting() -> None:
+    codes = set(re.findall(r"(?:Transient|Permanent|Unavailable)Error\(\s*\"([a-z-]+)\"", source())) - {"fenced"}
+    assert {"broken", "connect", "tls", "unavailable"} <= codes
+    assert codes - set(page("docs/troubleshooting.md").inline) == set()
+
+
 # --- numbers and words that the code decides ----------------------------------------------------
 
 
