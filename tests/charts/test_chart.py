@@ -14,7 +14,7 @@ import yaml
 from registry_status.config import Settings, read_settings, variable
 from registry_status.model import InstanceStatus
 from tests.charts.rendering import ADDRESS, CHART, FULL, ROOT, Chart, Object, at, kind, one, settings
-from tests.cluster.processes import run
+from tests.cluster.processes import CommandError, run
 
 NOT_IN_A_CLUSTER = {"kubeconfig", "context"}
 """Settings for somebody's own machine: in a cluster, the operator speaks as its service account."""
@@ -486,6 +486,37 @@ class TestObjects:
         rendered = chart.render(values, release=release)
         named = {one(rendered, what)["metadata"]["name"] for what in ("Deployment", "Service", "ServiceAccount")}
         assert named == {expected}
+
+    @staticmethod
+    def named(chart: Chart, name: str, own: str) -> Iterator[str]:
+        """Every object of a release whose names are these, wherever a user may choose one."""
+        place = {"namespace": name}
+        secret = {"enabled": True, "storeName": name, "data": EXTERNAL}
+        values = FULL | {
+            "nameOverride": own, "fullnameOverride": own, "priorityClassName": name, "serviceAccount": {"name": name},
+            "watch": FULL["watch"] | {"namespaces": [name]},
+            "leaderElection": {"leaseName": name, "leaseNamespace": name},
+            "registry": FULL["registry"] | {
+                part: FULL["registry"][part] | {"existingSecret": existing, "externalSecret": secret}
+                for part, existing in (("auth", name), ("tls", own))
+            },
+            "monitoring": {part: told | place for part, told in FULL["monitoring"].items()},
+        }  # fmt: skip
+        for document in chart.render(values, release=name, namespace=name, tests=True):
+            yield json.dumps(document, sort_keys=True)
+
+    @pytest.mark.parametrize(("name", "own"), [("42", "on"), ("0x1f", "null"), ("1e3", "true")])
+    def test_stay_texts_where_yaml_would_read_something_else(self, chart: Chart, name: str, own: str) -> None:
+        usual = self.named(chart, "other-name", "other-own")
+        expected = {document.replace("other-name", name).replace("other-own", own) for document in usual}
+        assert set(self.named(chart, name, own)) == expected
+
+    @pytest.mark.parametrize("release", ["1st", "42", "a.b"])
+    def test_one_that_no_service_can_have_is_refused_with_what_mends_it(self, chart: Chart, release: str) -> None:
+        with pytest.raises(CommandError, match=rf"no Service can be called {release}-.*: set fullnameOverride"):
+            chart.render(release=release)
+        assert chart.render({"fullnameOverride": "rso"}, release=release)
+        assert chart.render({"service": {"enabled": False}}, release=release), "everything else can"
 
     def test_all_is_in_the_releases_namespace(self, by_default: list[Object]) -> None:
         namespaced = [document for document in by_default if not document["kind"].startswith("Cluster")]

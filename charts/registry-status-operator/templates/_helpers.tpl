@@ -45,8 +45,8 @@
 
 {{/* What never changes for a release: a Deployment's selector cannot. */}}
 {{- define "registry-status-operator.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "registry-status-operator.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "registry-status-operator.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{/* The chart's own labels win over the common ones. */}}
@@ -159,6 +159,14 @@ REGISTRY_STATUS_LISTEN: {{ printf (ternary "[%s]:%v" "%s:%v" (contains ":" .Valu
 {{- end }}
 {{- end }}
 
+{{/* Stops the release where its name, which may begin with a digit and have dots, makes one that no Service can have. */}}
+{{- define "registry-status-operator.checkName" -}}
+{{- $name := include "registry-status-operator.fullname" . }}
+{{- if and .Values.service.enabled (not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $name)) }}
+{{- fail (printf "no Service can be called %s: set fullnameOverride to lower-case letters, digits and '-', a letter first" $name) }}
+{{- end }}
+{{- end }}
+
 {{/*
 Stops the release where credentials are asked for and no Secret is named or made; and where there is one of which nothing is used,
 unless what the user adds may say how.
@@ -210,8 +218,8 @@ unless what the user adds may say how.
 {{- define "registry-status-operator.monitoringMetadata" -}}
 {{- $chart := index . 0 }}
 {{- $values := index . 1 }}
-name: {{ include "registry-status-operator.fullname" $chart }}
-namespace: {{ default $chart.Release.Namespace $values.namespace }}
+name: {{ include "registry-status-operator.fullname" $chart | quote }}
+namespace: {{ default $chart.Release.Namespace $values.namespace | quote }}
 labels:
   {{- merge (include "registry-status-operator.labels" $chart | fromYaml) (default dict $values.labels) | toYaml | nindent 2 }}
 {{- end }}
@@ -323,12 +331,12 @@ refused or lost, depending on how they are applied.
 {{- with include "registry-status-operator.authSecret" . }}
 - name: registry-auth
   secret:
-    secretName: {{ . }}
+    secretName: {{ . | quote }}
 {{- end }}
 {{- with include "registry-status-operator.tlsSecret" . }}
 - name: registry-tls
   secret:
-    secretName: {{ . }}
+    secretName: {{ . | quote }}
 {{- end }}
 {{- with .Values.extraVolumes }}
 {{ toYaml . }}
@@ -383,6 +391,6 @@ refused or lost, depending on how they are applied.
 
 {{- define "registry-status-operator.subjects" -}}
 - kind: ServiceAccount
-  name: {{ include "registry-status-operator.serviceAccountName" . }}
-  namespace: {{ .Release.Namespace }}
+  name: {{ include "registry-status-operator.serviceAccountName" . | quote }}
+  namespace: {{ .Release.Namespace | quote }}
 {{- end }}
