@@ -9,13 +9,14 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
+from typing import cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from registry_status.report.metrics import Metrics
+from registry_status.report.metrics import OPENMETRICS, Metrics, Rendered
 from registry_status.report.text import age
 
 BEAT = 1.0
@@ -31,6 +32,11 @@ WATCH_SILENCE = 100.0
 for 70 s is resumed, which is answered too."""
 SHUTDOWN = 1.0
 """Seconds that a probe under way has at the stop."""
+CONNECTIONS = 64
+"""At once, about: beyond, the oldest gives way to the newest. Whoever can reach the port may open as many as he likes, and read
+no answer for ever; that must neither keep a probe out nor use up the sockets by which the registry is reached."""
+SHARE = 0.05
+"""Of the time, at most, that goes into putting metrics together: who asks sooner gets those of a moment ago."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +172,10 @@ def application(state: HealthState, metrics: Metrics, clock: Callable[[], float]
     async def readyz(_: web.Request) -> web.Response:
         return _answer(state.ready(clock()))
 
+    rendering = _Rendering(metrics, clock)
+
     async def scrape(request: web.Request) -> web.Response:
-        rendered = metrics.render(request.headers.get("Accept", ""))
+        rendered = rendering(request.headers.get("Accept", ""))
         return web.Response(body=rendered.body, headers={"Content-Type": rendered.content_type})
 
     app = web.Application()
@@ -176,6 +184,28 @@ def application(state: HealthState, metrics: Metrics, clock: Callable[[], float]
     app.router.add_get("/metrics", scrape)
     app.on_response_prepare.append(_anonymous)
     return app
+
+
+class _Rendering:
+    """Renders metrics, and keeps each of the two forms for a while.
+
+    It takes some milliseconds, and with that for each request of a flood statuses would wait.
+    """
+
+    def __init__(self, metrics: Metrics, clock: Callable[[], float]) -> None:
+        self._metrics = metrics
+        self._clock = clock
+        self._kept: dict[bool, tuple[float, Rendered]] = {}
+        """By whether it is OpenMetrics: until when it is fresh, and what it is."""
+
+    def __call__(self, accept: str) -> Rendered:
+        began = self._clock()
+        fresh_until, rendered = self._kept.get(OPENMETRICS in accept, (began, None))
+        if rendered is None or began >= fresh_until:
+            rendered = self._metrics.render(accept)
+            ended = self._clock()
+            self._kept[OPENMETRICS in accept] = (ended + (ended - began) / SHARE, rendered)
+        return rendered
 
 
 def _answer(verdict: Verdict) -> web.Response:
@@ -200,19 +230,28 @@ async def serving(listen: tuple[str, int], app: web.Application) -> AsyncIterato
     )
     await runner.setup()
     try:
-        yield await _bind(runner, *listen)
+        with closing(await _bind(cast("web.Server", runner.server), *listen)) as listening:
+            host, port, *_ = listening.sockets[0].getsockname()
+            yield str(host), int(port)
     finally:
         await runner.cleanup()
 
 
-async def _bind(runner: web.AppRunner, host: str, port: int) -> tuple[str, int]:
+def _admitting(server: web.Server) -> asyncio.Protocol:
+    """Take one connection more, in the place of the oldest where there are enough."""
+    connections = server.connections
+    for oldest in connections[: max(0, len(connections) + 1 - CONNECTIONS)]:
+        if oldest.transport is not None:
+            oldest.transport.abort()  # not closed: that would wait until all is read that was written
+    return server()
+
+
+async def _bind(server: web.Server, host: str, port: int) -> asyncio.Server:
     try:
-        await web.TCPSite(runner, host, port).start()
+        return await asyncio.get_running_loop().create_server(lambda: _admitting(server), host, port)
     except OSError as error:
         shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         why = error.strerror or str(error)
         raise ListenError(
             f"cannot listen on {shown} for probes and metrics: {why}; name a free address with --listen"
         ) from error
-    bound = runner.addresses[0]
-    return str(bound[0]), int(bound[1])

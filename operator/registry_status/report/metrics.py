@@ -30,6 +30,7 @@ from registry_status.sync.resync import Cause
 
 PREFIX = "registry_status_"
 OTHER = "other"
+OPENMETRICS = "application/openmetrics-text"
 DELIVERY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 """From a write on the loopback to an outage that was slept through."""
 REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
@@ -190,7 +191,7 @@ class Metrics:
 
     def render(self, accept: str = "") -> Rendered:
         """All metrics: OpenMetrics 1.0 for those who accept it, else the text format 0.0.4 that everybody reads."""
-        if "application/openmetrics-text" in accept:
+        if OPENMETRICS in accept:
             body: bytes = openmetrics.generate_latest(self.registry)  # type: ignore[no-untyped-call]  # a library without annotations
             return Rendered(body, openmetrics.CONTENT_TYPE_LATEST)
         return Rendered(generate_latest(_WithoutCreated(self.registry)), CONTENT_TYPE_PLAIN_0_0_4)

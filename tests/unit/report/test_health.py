@@ -2,13 +2,17 @@
 
 import asyncio
 import logging
+import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from pathlib import Path
 
 import aiohttp
 import pytest
 
 from registry_status.report.health import (
+    CONNECTIONS,
     LOOP_STALL,
     WATCH_SILENCE,
     WATCH_STALL,
@@ -18,7 +22,7 @@ from registry_status.report.health import (
     keep_beating,
     serving,
 )
-from registry_status.report.metrics import Metrics
+from registry_status.report.metrics import Metrics, Rendered
 from tests.unit.report.fakes import FakeClock
 
 Step = Callable[[HealthState], None]
@@ -240,6 +244,63 @@ class TestServer:
                 writer.close()
             assert (await site.ask("/healthz"))[0] == 200
         assert caplog.records == []
+
+
+class TestCrowd:
+    @pytest.mark.parametrize("sent", [b"", b"GET /metrics HTTP/1.1\r\nX: ", b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 300])
+    async def test_of_connections_keeps_no_probe_out_and_takes_few_sockets(self, live: Site, sent: bytes) -> None:
+        """Not even one who asks again and again and reads no answer, which no time limit of the server's ends."""
+        before = open_files()
+        crowd = [await held(live, sent) for _ in range(CONNECTIONS + 20)]
+        async with asyncio.timeout(10):
+            assert (await live.ask("/healthz"))[0] == 200
+            while open_files() - before - len(crowd) > CONNECTIONS:  # noqa: ASYNC110 - their ends make no event
+                await asyncio.sleep(0.01)
+        for one in crowd:
+            one.close()
+
+    async def test_that_asks_for_metrics_all_the_time_leaves_the_loop_its_time(self) -> None:
+        now, rendered = [0.0], []
+
+        class Slow(Metrics):
+            def render(self, accept: str = "") -> Rendered:
+                rendered.append(accept)
+                now[0] += 0.004
+                return super().render(accept)
+
+        async with serving(("127.0.0.1", 0), application(HealthState(0.0), Slow(), lambda: now[0])) as address:
+            site = Site(address, FakeClock(0.0), HealthState(0.0), Metrics())
+            for _ in range(10):
+                await site.ask("/metrics")
+                await site.ask("/metrics", Accept="application/openmetrics-text")
+            assert len(rendered) == 2, "one of each form"
+            now[0] += 0.08
+            text, typed = (await site.ask("/metrics"))[1:]
+        assert len(rendered) == 3
+        assert text.startswith("# HELP")
+        assert typed.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+
+
+@pytest.fixture
+async def live() -> AsyncIterator[Site]:
+    """One on the real clock."""
+    state, metrics = HealthState(time.monotonic()), Metrics()
+    async with serving(("127.0.0.1", 0), application(state, metrics)) as address:
+        yield Site(address, FakeClock(0.0), state, metrics)
+
+
+async def held(site: Site, sent: bytes) -> socket.socket:
+    """A connection of one who sends this, and never reads."""
+    one = socket.socket()
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    one.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(one, (site.host, site.port))
+    await asyncio.get_running_loop().sock_sendall(one, sent)
+    return one
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 class TestListening:
