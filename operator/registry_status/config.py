@@ -509,17 +509,26 @@ def require(settings: Settings, *names: str) -> None:
 def _parsed(field: "dataclasses.Field[Any]", given: str | list[str]) -> object:
     texts = [given] if isinstance(given, str) else given
     if not isinstance(field.default, tuple) or field.name == "listen":
-        return _parsed_one(field, texts[-1])
-    parts = [_parsed_one(field, part.strip()) for text in texts for part in text.split(",") if part.strip()]
+        return _parsed_one(field, texts[-1], texts[-1])
+    parts = [_parsed_one(field, part.strip(), text) for text in texts for part in text.split(",") if part.strip()]
     return tuple(dict.fromkeys(parts))  # a namespace that is named twice is watched once
 
 
-def _parsed_one(field: "dataclasses.Field[Any]", text: str) -> object:
+def _parsed_one(field: "dataclasses.Field[Any]", text: str, whole: str) -> object:
     try:
         return field.metadata["parse"](text)
     except ValueError as error:
-        shown = re.sub(r"//.*@", "//***@", text)  # a URL's user and password are for nobody's log
+        shown = _without_password(text, whole) if field.name == "registry_address" or "//" in whole else text
         raise ValueError(f"{shown!r} is not allowed; allowed: {error}") from None
+
+
+def _without_password(text: str, whole: str) -> str:
+    """A URL's user and password are for nobody's log; a comma in a password makes two parts of the whole."""
+    if "@" not in whole:
+        return text
+    _, at, host = text.rpartition("@")
+    scheme = re.match(r"((https?:)?//)?", text)
+    return f"{scheme[0] if scheme else ''}***{at}{host if at else ''}"
 
 
 SERVICE_LINK = re.compile(r"_SERVICE_(HOST|PORT)(_|$)|_PORT(_\d+_|$)")

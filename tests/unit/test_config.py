@@ -345,6 +345,16 @@ def test_a_password_in_an_address_is_refused_without_being_shown(url: str) -> No
     assert "'http://***@registry" in problem
 
 
+@pytest.mark.parametrize("url", [
+    "admin:ecret@registry:30100", "http:/admin:ecret@registry", "http://admin:se,ecret@registry", "//admin:ecret@registry",
+    "http://one,http://admin:ec,ret,ecret@registry", "http://admin:pass\necret@registry",
+])  # fmt: skip
+def test_nor_is_one_shown_whatever_else_is_wrong_with_the_address(url: str) -> None:
+    told = " ".join(problems(REGISTRY_ADDRESS=url)).replace("without path, query, user or password", "")
+    assert "***" in told
+    assert not [word for word in ("admin", "ec", "ret", "pass") if word in told]
+
+
 # --- unknown variables --------------------------------------------------------------------------
 
 
