@@ -9,14 +9,17 @@ REDACTED = "[redacted]"
 
 _CREDENTIALS = re.compile(
     r"""
-      (?P<named>                                # a header or a setting by its name, and its value
-        (?i: \b (?: authorization | x-service-ak | x-service-shaaksk | x-auth-token | password | passwd )
-                \\?["']? \s*[:=]\s* \\?["']?
-           | \b (?: token | secret | (?:access|secret)[_-]?key | ak | sk ) (?: \s*=\s* | \\?["'] \s*:\s* ) \\?["']? )
+      (?P<named>                                # a header or a setting by its name's end, and its value
+        (?i: (?: authorization | x-service-ak | x-service-shaaksk | x-auth-token | password | passwd )
+                \\?["']? \s*[:=]\s*
+           | (?: token | secret | (?:access|secret)[_-]?key | \b ak | \b sk ) (?: \s*=\s* | \\?["'] \s*:\s* ) )
+        (?P<quote> \\?["'] )?
         (?i: (?: bearer | basic ) \s+ )?+ )          # possessive: the word itself is no secret
-      (?! \[redacted\] ) [^\s"',;\\)}\]]+
+      (?! \[redacted\] )
+      (?(quote) (?: (?! (?P=quote) ) . )+ | [^\s"',;\\)}\]]+ )
     | (?P<bearer> (?i: \b bearer \s+ ) ) [A-Za-z0-9._~+/-]{16,}=*
     | (?P<url> :// ) [^/\s:@]+ : [^/\s@]+ (?= @ )
+    | (?s: -----BEGIN[ A-Z]*PRIVATE\ KEY----- .*? (?: -----END[ A-Z]*PRIVATE\ KEY----- | \Z ) )
     | \b eyJ[A-Za-z0-9_-]{10,} (?: \. [A-Za-z0-9_-]+ ){1,2}                                    # a JSON web token
     | \b (?= [A-Z]*[0-9] ) (?= [0-9]*[A-Z] ) [A-Z0-9]{20} \b                                   # looks like an access key
     | \b (?= [a-z0-9]*[A-Z] ) (?= [A-Z0-9]*[a-z] ) (?= [A-Za-z]*[0-9] ) [A-Za-z0-9]{40} \b     # looks like a secret key
