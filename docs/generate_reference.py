@@ -135,7 +135,8 @@ class _Statuses:
 
     acknowledged_counts = desired_counts
 
-    def queue_depth(self) -> int:
+    @property
+    def queued(self) -> int:
         """Nothing waits."""
         return 0
 

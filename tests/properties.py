@@ -12,5 +12,5 @@ PROFILE = settings(_BRIEF, max_examples=20_000, derandomize=False, print_blob=Tr
 """Decorate a test with it."""
 BRIEFER = settings(PROFILE, max_examples=PROFILE.max_examples // 3)
 """For a test that needs fewer examples."""
-TIMEOUT = 7200 if THOROUGH else 120
+TIMEOUT = 7200 if THOROUGH else 300
 """Seconds that one test may take."""

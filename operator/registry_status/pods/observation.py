@@ -110,7 +110,7 @@ def observe(pod: RawPod, prefix: str) -> Observation:
         uid=_text(metadata.get("uid")),
         namespace=_text(metadata.get("namespace")),
         name=_text(metadata.get("name")),
-        static=_static_uid(annotations),
+        static=_static_uid(annotations[MIRROR]) if MIRROR in annotations else "",
     )
     ips = _ips(status)
     subject = Subject(
@@ -139,10 +139,9 @@ def observe(pod: RawPod, prefix: str) -> Observation:
     )
 
 
-def _static_uid(annotations: Mapping[str, str]) -> str:
-    """Of a mirror pod the static pod's uid; empty for other pods, and for what no kubelet writes."""
-    uid = annotations.get(MIRROR, "")
-    return uid if UID.fullmatch(uid) else ""
+def _static_uid(mirror: str) -> str:
+    """The static pod's uid that a mirror pod's annotation says; empty for what no kubelet writes."""
+    return mirror if UID.fullmatch(mirror) else ""
 
 
 def _container_names(spec: Mapping[str, object]) -> Iterator[str]:
