@@ -106,7 +106,7 @@ class Delivery:
         if self._is_over(record):
             self.retire(record)
             return None
-        if desired.reason is Reason.CONTAINER_NOT_STARTED and not desired.evidence.has_started:
+        if desired.reason is Reason.CONTAINER_NOT_STARTED and not desired.evidence.has_started and not record.instances:
             return None  # an event will tell of the start; before it nothing can be registered
         return await self._attempt(record, desired, desired.target)
 
@@ -210,8 +210,13 @@ class Delivery:
         return record.unseen if self._keeps(record.desired) else record.rematch_due
 
     def _keeps(self, desired: Desired) -> bool:
-        """Whether the pod keeps what was matched before: while nothing of it runs it may have no IP to match by."""
-        return desired.ended or desired.evidence is None or not desired.evidence.running
+        """Whether the pod keeps what was matched before: while nothing of it runs it may have no IP to match by.
+
+        What is Ready runs, also where no kubelet tells of its containers.
+        """
+        if desired.ended or desired.evidence is None:
+            return True
+        return not desired.evidence.running and desired.status is not InstanceStatus.UP
 
     async def _rematch(self, record: PodRecord, desired: Desired, target: Target) -> Refused | None:
         """Match against a listing that is new enough, and claim what fits."""

@@ -233,6 +233,41 @@ async def test_nothing_is_written_for_a_pod_whose_end_tells_that_it_was_handed_b
     assert (world.written(), list(world.engine._delivery.instances)) == ([], [])
 
 
+NO_CONTAINERS: dict[str, Any] = {"statuses": []}
+"""Some virtual kubelets tell nothing of a pod's containers."""
+
+
+@pytest.mark.parametrize("stays", [True, False], ids=["the first stays", "the first leaves"])
+@on_virtual_time
+async def test_a_ready_pod_without_told_containers_that_registers_anew_is_up_where_it_did(*, stays: bool) -> None:
+    world = World()
+    first = world.register(interval=30, times=3)
+    world.see(**NO_CONTAINERS)
+    await world.pass_time(60)
+    if not stays:
+        world.state.delete_instance(SERVICE, first)
+    second = world.register()
+    await world.pass_time(40)
+    assert world.status(second) == "UP"
+    assert not stays or world.status(first) == "DOWN"
+    await world.pass_time(200)
+    assert world.status(second) == "UP"
+
+
+@on_virtual_time
+async def test_a_pod_without_told_containers_that_is_not_ready_any_more_is_not_left_up() -> None:
+    world = World()
+    instance = world.register()
+    world.see(**NO_CONTAINERS)
+    await world.pass_time(60)
+    world.see(**NO_CONTAINERS, ready="False", ready_since=60)
+    await world.pass_time(1)
+    assert world.status(instance) == "STARTING"
+    world.see(**NO_CONTAINERS, ready_since=70)
+    await world.pass_time(1)
+    assert world.status(instance) == "UP"
+
+
 @pytest.mark.parametrize("error", [None, TransientError("http-503", "unwilling"), PermanentError("403001", "not for you")])
 @pytest.mark.parametrize("under_way", [1.0, 3.0, 5.0], ids=["reading the services", "reading the instances", "writing"])
 @on_virtual_time
