@@ -74,7 +74,10 @@ BOOKMARK_EVERY = 5.0
 """Seconds after which kopf, having heard nothing, is told how far the stream has come."""
 SILENCE = 70.0
 """Seconds without a byte after which a watch is resumed on another connection; servers send a bookmark a minute at least.
-kopf's own limit does not know of what goes past it, and is turned off."""
+kopf's own limit does not know of what goes past it, and is turned off.
+
+One that has never brought a byte is listed anew: an API server whose etcd was restored from a backup takes a watch from a
+version that it has yet to come to, and keeps silent until then."""
 PROGRESS_EVERY = 1.0
 """Seconds after which it is worth telling once more that bytes arrive."""
 OK, BAD_REQUEST, FORBIDDEN, NOT_ACCEPTABLE, INVALID = 200, 400, 403, 406, 422
@@ -252,6 +255,7 @@ class Watch:
             raise
         self._learn(response.status, listing=listing, direct=direct)
         if response.status == OK:
+            self.progressed()
             response.content = cast("aiohttp.StreamReader", SiftedStream(response, self, self._events(response, listing)))
         elif _is_final(response.status):
             self._begin_anew(response)
@@ -427,6 +431,8 @@ class SiftedStream(_Content):
         self._clock = watch.streams.clock
         self._tell_at = 0.0
         self._heard_at = self._clock()
+        self._is_mute = True
+        """Not a byte has come."""
         self._tap: Tap | None = None
         self._due = self._clock() + float(response.url.query.get("timeoutSeconds", "0"))
         if watch.streams.direct:
@@ -474,10 +480,17 @@ class SiftedStream(_Content):
                 raise
         silent = self._clock() - self._heard_at
         if silent >= SILENCE:
-            raise TimeoutError(f"nothing came for {silent:.0f} s")
-        if told := self._lines.bookmark():
+            self._give_up(f"nothing came for {silent:.0f} s")
+        elif told := self._lines.bookmark():
             self._kept.append(told)
         return True
+
+    def _give_up(self, why: str) -> None:
+        """End a silent watch, from which kopf is to go on, or to list anew. Raises `TimeoutError`."""
+        if not self._is_mute:
+            raise TimeoutError(why)
+        self._kept.append(self._lines.fail(WatchFault.DISCONNECTED, f"{why}, from the beginning on: all pods are listed anew"))
+        self._tell()
 
     async def _next(self) -> bool:
         """Wait for something for kopf, within the list for anything; returns False at the end."""
@@ -522,6 +535,7 @@ class SiftedStream(_Content):
         now = self._heard_at = self._clock()
         if now >= self._tell_at:
             self._tell_at = now + PROGRESS_EVERY
+            self._is_mute = False
             self._watch.progressed()
         was_in_list = lines.in_list
         kept, taken = lines.take(data, size, may_be_ours=may_be_ours)

@@ -149,6 +149,7 @@ def tap(response: aiohttp.ClientResponse, take: TakeBytes) -> Tap | None:
     if connection is None or connection.transport is None or connection.protocol is None:
         return None  # over already: aiohttp has all of it
     made = Tap(connection.transport, connection.protocol, take)
-    made.begin_with(b"".join(iter(content.read_nowait, b"")))
+    if read := b"".join(iter(content.read_nowait, b"")):
+        made.begin_with(read)
     connection.transport.set_protocol(made)
     return made

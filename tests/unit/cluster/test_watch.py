@@ -223,6 +223,29 @@ async def test_a_silent_watch_is_resumed_behind_what_was_taken(api: FakeApi, mon
     assert api.pod_requests()[1]["resourceVersion"] == "29"
 
 
+async def test_a_resumed_watch_that_never_says_a_word_leads_to_a_new_list(
+    api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with an API server whose etcd was restored from a backup: the version is one that it has yet to come to."""
+    monkeypatch.setattr(streams, "SILENCE", 0.2)
+    monkeypatch.setattr(streams, "BOOKMARK_EVERY", 0.05)
+    api.play(sends(added("a") + end_of_list(version=9000), 0.1, then="cut"), sends(), sends(added("b") + end_of_list(version=17)))
+    async with running(api) as run:
+        await until(lambda: "b" in run.names())
+    assert api.pod_requests()[1]["resourceVersion"] == "9000"
+    assert "resourceVersion" not in api.pod_requests()[2]
+    assert run.listener.kinds() == [WatchFault.DISCONNECTED] * 2
+
+
+async def test_a_watch_that_is_answered_is_a_sign_of_life_before_it_brings_anything(api: FakeApi) -> None:
+    api.play(sends(end_of_list(), then="end"), sends())
+    async with running(api) as run:
+        await until(lambda: run.listener.finished)
+        before = run.listener.progress
+        await until(lambda: len(api.pod_requests()) == 2)
+        await until(lambda: run.listener.progress > before)
+
+
 async def test_what_comes_right_behind_the_list_is_taken_after_it(api: FakeApi) -> None:
     """Also what happens to a pod whose entry of the list is still in kopf's queues: it would be deleted before it was there."""
     newer = line("MODIFIED", pod("a", 10)) + line("DELETED", pod("b", 11)) + line("ADDED", pod("d", 12))
