@@ -9,6 +9,8 @@ import aiohttp
 from aiohttp.client_reqrep import ConnectionKey
 from yarl import URL
 
+from registry_status.cluster.words import concealed
+
 if TYPE_CHECKING:
     from registry_status.cluster.access import Access
 
@@ -20,6 +22,7 @@ Signature = tuple[str | None, ssl.SSLContext | bool | aiohttp.Fingerprint]
 
 USER_AGENT = "registry-status-operator"
 UNAUTHORIZED = 401
+NO_HTTP = "the answer is no proper HTTP"
 CONNECTIONS = 64
 """At once to one API server for short requests."""
 WITHOUT_LIMIT = 0
@@ -126,10 +129,10 @@ class Signer:
             raise aiohttp.ClientConnectionError(f"{self._access.server} sent us elsewhere; redirects are not followed")
         request.server_hostname = self._access.server_name
         signature = await self._sign(request)
-        response = await handler(request)
+        response = await _answer(request, handler)
         if response.status == UNAUTHORIZED and await self._has_others(request, signature, response):
             response.close()
-            response = await handler(request)
+            response = await _answer(request, handler)
         return response
 
     async def _sign(self, request: aiohttp.ClientRequest) -> Signature:
@@ -150,6 +153,21 @@ class Signer:
         except BaseException:
             response.close()
             raise
+
+
+async def _answer(request: aiohttp.ClientRequest, handler: Handler) -> aiohttp.ClientResponse:
+    """Send it; whatever comes of it shows nothing of what was sent, whoever logs it, kopf too.
+
+    aiohttp's errors about an answer quote it, and carry the request's headers with its credentials.
+    """
+    try:
+        response = await handler(request)
+    except aiohttp.ClientHttpProxyError as error:
+        raise aiohttp.ClientConnectionError(f"the proxy does not connect: it answered {error.status}") from None
+    except aiohttp.ClientResponseError:
+        raise aiohttp.ClientConnectionError(NO_HTTP) from None
+    response.reason = concealed(response.reason or "", response.request_info.headers)
+    return response
 
 
 def _origin(url: URL) -> tuple[str, str | None, int | None]:

@@ -25,7 +25,7 @@ import aiohttp
 
 from registry_status.cluster import frames
 from registry_status.cluster.access import AccessError
-from registry_status.cluster.api import NOT_REACHED, mapping
+from registry_status.cluster.api import NOT_FOUND, NOT_REACHED, mapping
 from registry_status.cluster.connection import UNAUTHORIZED, Handler
 from registry_status.cluster.frames import WatchFrames
 from registry_status.cluster.lines import (
@@ -42,10 +42,14 @@ from registry_status.cluster.lines import (
 )
 from registry_status.cluster.protobuf import MalformedError, decode_object
 from registry_status.cluster.tap import Tap, tap
-from registry_status.cluster.words import message, said, shown
+from registry_status.cluster.words import concealed, message, said, shown
 
 logger = logging.getLogger(__name__)
 PODS = re.compile(r"/api/v1/(?:namespaces/(?P<namespace>[^/]+)/)?pods$")
+CORE = "/api/v1"
+"""Where an API server tells that there are pods."""
+SHORT_PAUSE = re.compile(r"[0-9]{1,2}")
+"""A `Retry-After` for kopf: at a date, which HTTP allows, it would end, and it would sleep for a year. It pauses by itself."""
 PACE = 0.5
 """Seconds between the starts of two watches (or lists) of the same pods."""
 SLOWEST_PACE = 10.0
@@ -304,11 +308,18 @@ class Watch:
 
     async def ask(self, request: aiohttp.ClientRequest, handler: Handler) -> aiohttp.ClientResponse:
         """Send a request that is about no pods. Its answer is taken as a whole, so that no fault of it goes untold."""
+        path = request.url.path
 
         async def whole(request: aiohttp.ClientRequest) -> aiohttp.ClientResponse:
             response = await handler(request)
             if response.status < BAD_REQUEST:
-                await response.read()
+                body = await response.read()
+                if response.status == OK and not path.endswith("/version") and not _is_json(response, body):
+                    # Of any other answer kopf would make an error that shows the request's headers, and end.
+                    raise aiohttp.ClientConnectionError(f"{path}: the answer is no JSON object")
+            elif response.status == NOT_FOUND and path.endswith(CORE):
+                # kopf would take it that there are no pods in the world, and wait until there are.
+                raise aiohttp.ClientConnectionError(f"{path}: {NOT_FOUND}, so this is no API server, or not yet")
             return response
 
         return await self.send(request, whole, ANSWER_WITHIN)
@@ -321,6 +332,9 @@ class Watch:
             response = await self._try(request, handler, within)
             if response.status >= BAD_REQUEST:
                 await self._hear(response)
+            if response.status == THROTTLED and not SHORT_PAUSE.fullmatch(response.headers.get("Retry-After", "0")):
+                response.close()
+                raise aiohttp.ClientConnectionError(f"{THROTTLED} with a Retry-After that is no matter of seconds")
             if response.status != UNAUTHORIZED:
                 return response
             response.close()
@@ -344,7 +358,8 @@ class Watch:
 
     async def _hear(self, response: aiohttp.ClientResponse) -> None:
         """Tell of a refusal and why; kopf is given the words, too."""
-        refusal = Refusal(response.content, await _words(response))
+        words = (await _words(response)).decode("utf-8", "replace")
+        refusal = Refusal(response.content, concealed(words, response.request_info.headers).encode())
         response.content = cast("aiohttp.StreamReader", refusal)
         why = message(json_object(refusal.words), response.request_info.headers)
         what = f"{response.status} {shown(response.reason or '')} for {response.url.path}"
@@ -434,6 +449,7 @@ class SiftedStream(_Content):
         self._is_mute = True
         """Not a byte has come."""
         self._tap: Tap | None = None
+        self._sent = response.request_info.headers
         self._due = self._clock() + float(response.url.query.get("timeoutSeconds", "0"))
         if watch.streams.direct:
             self._tap = tap(response, self._take)
@@ -566,7 +582,7 @@ class SiftedStream(_Content):
 
     def _tell(self) -> None:
         if self._lines.fault is not None:
-            self._watch.suffered(self._lines.fault, self._lines.detail)
+            self._watch.suffered(self._lines.fault, shown(concealed(self._lines.detail, self._sent)))
 
 
 class RestartedStream(_Content):
@@ -610,6 +626,10 @@ class SiftedPage(_Content):
 def _is_final(status: int) -> bool:
     """Whether kopf would end on this status; the others it repeats."""
     return BAD_REQUEST <= status < SERVER_ERROR and status not in (FORBIDDEN, THROTTLED)
+
+
+def _is_json(response: aiohttp.ClientResponse, body: bytes) -> bool:
+    return "json" in response.content_type and json_object(body) is not None
 
 
 async def _words(response: aiohttp.ClientResponse) -> bytes:

@@ -1,9 +1,11 @@
 """What goes wrong between us and the API server, in words: one line, no Python objects, no secrets."""
 
+import base64
 import os
 import re
 import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 
 import aiohttp
 
@@ -41,10 +43,23 @@ def message(answer: Mapping[str, object] | None, sent: Mapping[str, str]) -> str
     `sent` are the request's headers: should their credentials come back, they are left out.
     """
     text = answer.get("message") if answer is not None and answer.get("kind") == "Status" else None
-    if not isinstance(text, str):
-        return ""
-    secret = sent.get("Authorization", "").partition(" ")[2]
-    return shown(text.replace(secret, REDACTED) if secret else text)
+    return shown(concealed(text, sent)) if isinstance(text, str) else ""
+
+
+def concealed(text: str, sent: Mapping[str, str]) -> str:
+    """A foreign text without the credentials in the headers of the request that it answers: it may repeat what was sent."""
+    for name in ("Authorization", "Proxy-Authorization"):
+        kind, _, secret = sent.get(name, "").partition(" ")
+        for form in (secret, _password(secret) if kind == "Basic" else ""):
+            text = text.replace(form, REDACTED) if form else text
+    return text
+
+
+def _password(secret: str) -> str:
+    """The password of Basic authentication."""
+    with suppress(ValueError):
+        return base64.b64decode(secret).decode("latin-1").partition(":")[2]
+    return ""
 
 
 def _of_system(error: OSError) -> str:

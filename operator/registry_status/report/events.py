@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 import aiohttp
 
+from registry_status.cluster.words import concealed
 from registry_status.model import Outcome, PodRef
 from registry_status.report.event_policy import DropCause, EventNote, EventPolicy, EventReason
 from registry_status.report.logs import LogLimiter
@@ -305,15 +306,14 @@ class KubernetesEventApi:
     async def _request(self, method: str, path: str, body: Json | None = None) -> Json:
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT):
-                status, headers, data = await self._send(method, path, body)
+                status, headers, answer = await self._send(method, path, body)
         except self._trouble as error:
             raise EventUnavailableError(f"the Kubernetes API is out of reach: {str(error) or type(error).__name__}") from error
-        answer = _json(data)
         if 200 <= status < 300:
             return answer
         raise _error(status, headers, answer)
 
-    async def _send(self, method: str, path: str, body: Json | None) -> tuple[int, Mapping[str, str], bytes]:
+    async def _send(self, method: str, path: str, body: Json | None) -> tuple[int, Mapping[str, str], Json]:
         if self._client is None:
             await asyncio.to_thread(import_module, "kubernetes.aio.client.api_client")
             self._client = await self._factory()
@@ -327,7 +327,10 @@ class KubernetesEventApi:
         )
         response = await self._client.call_api(*request, _request_timeout=REQUEST_TIMEOUT)
         data: bytes = await response.read()  # type: ignore[no-untyped-call]  # a library without annotations
-        return response.status, response.headers, data
+        answer = _json(data)
+        if isinstance(said := answer.get("message"), str):  # which may repeat what was sent
+            answer["message"] = concealed(said, response.response.request_info.headers)
+        return response.status, response.headers, answer
 
 
 class MutedEventApi:

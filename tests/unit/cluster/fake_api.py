@@ -104,6 +104,8 @@ class FakeApi:
     def __init__(self) -> None:
         self.acts: dict[str, deque[Act]] = {}
         self.version: Act = answers({"major": "1", "minor": "36"})
+        self.first: dict[str, Act] = {}
+        """What is answered the first time that a path is asked for which tells of resources."""
         self.seen: list[tuple[float, str, dict[str, str]]] = []
         self.watched_with: list[HttpVersion] = []
         self.authorize: Callable[[str | None], bool] = lambda _: True
@@ -129,7 +131,8 @@ class FakeApi:
             namespace = request.path.split("/")[-2] if "/namespaces/" in request.path else ""
             acts = self.acts.get(namespace)
             return await (acts.popleft() if acts else streams(end_of_list()))(request)
-        return await answers(discovery(request.path))(request)
+        act = self.first.pop(request.path, None) or answers(discovery(request.path))
+        return await act(request)
 
 
 def discovery(path: str) -> dict[str, Any]:

@@ -1,6 +1,9 @@
 """The whole watch, kopf included, against an API server that misbehaves: it goes on, misses nothing, and tells."""
 
 import asyncio
+import gc
+import json
+import logging
 import os
 import signal
 import time
@@ -20,7 +23,9 @@ from registry_status.cluster.lines import Take, WatchFault
 from registry_status.cluster.watch import LONGEST_WATCH, Backoffs, build_settings, run_pod_watch
 from registry_status.config import Settings
 from registry_status.pods.handlers import pod_handlers
+from registry_status.report.logs import PlainFormatter
 from tests.unit.cluster.fake_api import (
+    Act,
     FakeApi,
     Listening,
     access_to,
@@ -692,6 +697,22 @@ async def test_retry_after_is_honoured(api: FakeApi) -> None:
     assert api.times()[1] - api.times()[0] > 0.9
 
 
+async def test_resources_that_are_not_found_at_first_are_asked_for_again(api: FakeApi) -> None:
+    """kopf alone would take it that there are no pods, and wait: a load balancer may be there before its API server."""
+    api.first = {"/api/v1": refuses(404, "NotFound")}
+    api.play(sends(added("a") + end_of_list()))
+    async with running(api) as run:
+        await until(lambda: run.names() == ["a"])
+
+
+@pytest.mark.parametrize("wait", ["Wed, 21 Oct 2037 07:28:00 GMT", "99999999", "-1", "nan", "1e9", "soon"])
+async def test_a_retry_after_that_is_no_matter_of_seconds_neither_ends_it_nor_makes_it_sleep(api: FakeApi, wait: str) -> None:
+    api.play(refuses(429, headers={"Retry-After": wait}), sends(added("a") + end_of_list()))
+    async with running(api) as run:
+        await until(lambda: run.names() == ["a"])
+    assert run.listener.kinds() == [WatchFault.THROTTLED]
+
+
 async def test_a_server_that_closes_at_once_is_asked_ever_more_slowly(api: FakeApi) -> None:
     """kopf alone would ask 2,100 times a second."""
     api.play(sends(end_of_list(), then="end"), *[sends(then="end")] * 50)
@@ -822,3 +843,47 @@ def test_backoffs_grow_to_two_seconds_and_never_end() -> None:
         assert len(taken) == 50
         assert taken[0] < 1
         assert 1.5 <= taken[-1] <= 2.5
+
+
+# --- what is sent is not shown ---------------------------------------------------------------------
+
+TOKEN = "0paque-T0ken"
+STATUS = {"kind": "Status", "status": "Failure", "message": f"you sent {TOKEN}", "reason": TOKEN, "code": 500}
+
+
+def repeats(status: int, *, reason: str = "Nope", kind: str = "application/json", body: object = STATUS) -> Act:
+    """A server, or a proxy before it, that repeats what it was sent."""
+
+    async def act(_: web.Request) -> web.StreamResponse:
+        return web.Response(status=status, reason=reason, body=json.dumps(body), content_type=kind)
+
+    return act
+
+
+async def speaks_no_http(request: web.Request) -> web.StreamResponse:
+    assert request.transport is not None
+    request.transport.write(f"HTTP/1.1 {TOKEN} OK\r\n{TOKEN}\r\n\r\n".encode())
+    return web.Response()
+
+
+REPEATS = [
+    *(repeats(status, reason=f"sent {TOKEN}") for status in (400, 403, 404, 409, 429, 500, 503)),
+    repeats(502, kind="text/html", body=TOKEN), repeats(200, kind=f"text/{TOKEN}"), repeats(200, body=[TOKEN]), speaks_no_http,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("act", REPEATS)
+@pytest.mark.parametrize("asked", ["/api", "/apis", "/api/v1", "pods"])
+async def test_a_server_that_repeats_the_token_has_it_shown_nowhere_by_kopf_neither(
+    api: FakeApi, caplog: pytest.LogCaptureFixture, act: Act, asked: str
+) -> None:
+    api.play(*[act] * (asked == "pods"), sends(error(500).replace(b"says 500", f"sent {TOKEN}".encode())), sends(end_of_list()))
+    api.first = {asked: act}
+    formatter = PlainFormatter()
+    with caplog.at_level(logging.DEBUG):
+        async with running(api, credentials=Fixed(f"Bearer {TOKEN}")) as run:
+            await until(lambda: run.listener.finished)
+        gc.collect()  # of tasks whose errors nobody asked for asyncio tells then
+    assert run.listener.faults
+    assert TOKEN not in "".join(detail for _, _, detail in run.listener.faults)
+    assert not [line for line in map(formatter.format, caplog.records) if TOKEN in line]

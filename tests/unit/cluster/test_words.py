@@ -1,5 +1,6 @@
 """What goes wrong with a connection is said so that people understand it, and without Python's objects."""
 
+import base64
 import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,7 +14,7 @@ from aiohttp import web
 from registry_status.cluster.access import Access, Tls, tls_context
 from registry_status.cluster.api import ApiError, ApiServer
 from registry_status.cluster.lines import json_object
-from registry_status.cluster.words import LONGEST, message, said
+from registry_status.cluster.words import LONGEST, concealed, message, said
 from tests.unit.cluster.fake_api import closed_port
 from tests.unit.mounts import PEMS
 
@@ -155,6 +156,13 @@ def test_of_several_addresses_each_is_told() -> None:
 )
 def test_a_servers_words_are_one_line_without_secrets(body: bytes, words: str) -> None:
     assert message(json_object(body), {"Authorization": "Bearer 0paque"}) == words
+
+
+def test_basic_authentication_shows_neither_itself_nor_the_password_in_it_nor_does_a_proxys() -> None:
+    for name in ("Authorization", "Proxy-Authorization"):
+        sent = {name: "Basic " + base64.b64encode(b"me:0paque").decode()}
+        assert concealed(f"{sent[name]} is me with 0paque", sent) == "Basic [redacted] is me with [redacted]"
+    assert concealed("you sent !", {"Authorization": "Basic !"}) == "you sent [redacted]", "what is no base64 is a secret, too"
 
 
 @pytest.mark.parametrize("sent", [{}, {"Authorization": "Bearer "}, {"Authorization": ""}])

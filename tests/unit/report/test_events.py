@@ -468,6 +468,19 @@ class TestKubernetesEventApi:
             await api.create_event("shop", {})
         assert len(str(caught.value)) < 400
 
+    @pytest.mark.parametrize("status", [401, 403, 404, 409, 422, 429, 500])
+    async def test_shows_no_token_that_the_api_server_repeats(self, server: Server, status: int) -> None:
+        client = client_of(server.port)
+        client.set_default_header("Authorization", "Bearer 0paque-T0ken")
+
+        async def factory() -> ApiClient:
+            return client
+
+        server.answer = failure(status, "Nope", "you sent 0paque-T0ken")
+        with pytest.raises(EventApiError, match="you sent \\[redacted\\]"):
+            await KubernetesEventApi(factory).create_event("shop", {})
+        await client.close()
+
     @pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), ("soon", 0.0), ("-1", 0.0), ("", 0.0)])
     async def test_heeds_retry_after(self, api: KubernetesEventApi, server: Server, header: str, seconds: float) -> None:
         server.answer = failure(429, "TooManyRequests")
