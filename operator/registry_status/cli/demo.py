@@ -9,12 +9,15 @@ Exit status: 0 every status arrived in the right order and none was written twic
 
 import argparse
 import asyncio
+import sys
 import time
 from collections.abc import Sequence
-from typing import Final
+from io import TextIOBase
+from typing import Final, TextIO
 
 from rich import box
 from rich.console import Console
+from rich.file_proxy import FileProxy
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -51,8 +54,9 @@ def run(arguments: argparse.Namespace) -> int:
     from registry_status.app import run_operator  # noqa: PLC0415 - help should not wait for the operator's imports
     from registry_status.report import logs  # noqa: PLC0415 - nor for the logs'
 
-    logs.configure(LogFormat.PLAIN, LogLevel(arguments.log_level))
-    return show(run_operator, Console(), speed=arguments.speed)
+    console = Console()
+    logs.configure(LogFormat.PLAIN, LogLevel(arguments.log_level), _log(console))
+    return show(run_operator, console, speed=arguments.speed)
 
 
 def show(operator: Operator, console: Console, *, speed: float, patience: float = PATIENCE) -> int:
@@ -100,8 +104,16 @@ def _audience(console: Console) -> Audience:
             shown = set(found)
             await asyncio.sleep(LOOK_SECONDS)
 
-    drawn = console.is_terminal and not console.is_dumb_terminal and console.width >= NARROWEST
-    return watch_table if drawn else watch_lines
+    return watch_table if _draws(console) else watch_lines
+
+
+def _draws(console: Console) -> bool:
+    return console.is_terminal and not console.is_dumb_terminal and console.width >= NARROWEST
+
+
+def _log(console: Console) -> TextIO | TextIOBase:
+    """Where log lines go: on the terminal of the table above it, as they would tear it and be lost beneath it otherwise."""
+    return FileProxy(console, sys.stderr) if _draws(console) and sys.stderr.isatty() else sys.stderr
 
 
 def _table(found: Sequence[Row], seconds: float) -> Table:

@@ -8,6 +8,7 @@ import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from io import TextIOBase
 from typing import TextIO
 
 from registry_status.config import LogFormat, LogLevel
@@ -34,7 +35,9 @@ class _DryRun(logging.Filter):
         return True
 
 
-def configure(log_format: LogFormat, level: LogLevel, stream: TextIO | None = None, *, dry_run: bool = False) -> None:
+def configure(
+    log_format: LogFormat, level: LogLevel, stream: TextIO | TextIOBase | None = None, *, dry_run: bool = False
+) -> None:
     """Send all logging to the stream (stderr by default) in the format asked for. May be called again: the last call holds."""
     handler = logging.StreamHandler(stream if stream is not None else sys.stderr)
     if dry_run:

@@ -1,6 +1,7 @@
 import argparse
 import asyncio
 import re
+import sys
 from io import StringIO
 from itertools import pairwise
 
@@ -90,6 +91,25 @@ def test_a_table_is_drawn_where_there_is_room_and_it_can_be_drawn_anew(
     monkeypatch.setenv("TERM", terminal)
     console = Console(file=StringIO(), width=width, force_terminal=bool(terminal))
     assert demo._audience(console).__name__ == f"watch_{kind}"
+
+
+class _Terminal(StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stderr", "width", "above"), [(_Terminal(), 100, True), (StringIO(), 100, False), (_Terminal(), 70, False)]
+)
+def test_log_lines_stand_above_the_table_where_both_share_a_terminal(
+    stderr: StringIO, width: int, above: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", stderr)
+    monkeypatch.setenv("TERM", "xterm")
+    screen = StringIO()
+    demo._log(Console(file=screen, width=width, force_terminal=True)).write("something [happened]\n")
+    assert ("something [happened]\n" in screen.getvalue()) is above
+    assert ("something [happened]\n" in stderr.getvalue()) is not above
 
 
 async def _idle(settings: Settings, *, stop: asyncio.Event, ready: asyncio.Event | None = None) -> None:
