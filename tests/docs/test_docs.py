@@ -169,6 +169,11 @@ def test_every_warning_has_its_part_of_the_troubleshooting() -> None:
     assert [reason for reason in warnings if f"event-{reason.lower()}" not in headings] == []
 
 
+def test_every_warning_is_in_the_readmes_table_of_symptoms() -> None:
+    told = {row[0] for row in page("README.md").rows}
+    assert [reason for reason in EventReason if reason.type == "Warning" and f"Event `{reason}`" not in told] == []
+
+
 @pages
 def test_metrics_exist(page: Page) -> None:
     known = {metric.name for metric in script("generate_reference").all_metrics()}
