@@ -54,7 +54,8 @@ def print_data(data: object, form: Form) -> None:
         return
     import yaml  # noqa: PLC0415 - only for those who ask for it
 
-    print(yaml.dump(data, Dumper=_dumper(), sort_keys=False, allow_unicode=True, width=10_000), end="")
+    readable = (sys.stdout.encoding or "utf-8").lower() == "utf-8"  # YAML is UTF-8; in other encodings it has to be escaped
+    print(yaml.dump(data, Dumper=_dumper(), sort_keys=False, allow_unicode=readable, width=10_000), end="")
 
 
 def _dumper() -> type:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+import yaml
 
 from registry_status import __version__
 from registry_status.cli import COMMANDS, build_parser, explain, main
@@ -219,6 +220,16 @@ def test_text_of_any_language_is_printed_wherever_it_runs() -> None:
     ran = registry_status("explain", "-f", "-", stdin=json.dumps(raw, ensure_ascii=False), LC_ALL="C", PYTHONUTF8="0")
     assert ran.returncode == 1
     assert "service-id: 'ä' is not allowed" in ran.stdout.replace("\\xe4", "ä")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_yaml_says_the_same_in_every_encoding_of_the_output(encoding: str, tmp_path: Path) -> None:
+    file = tmp_path / "pod.json"
+    file.write_text(json.dumps(pod({"service": "k\u00e4rt \u5b57"})))
+    command = [sys.executable, "-m", "registry_status", "explain", "-f", str(file), "-o", "yaml"]
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    ran = subprocess.run(command, capture_output=True, env=environment, check=False, timeout=60)
+    assert yaml.safe_load(ran.stdout)[0]["problems"][0]["value"] == "k\u00e4rt \u5b57"
 
 
 # --- run ----------------------------------------------------------------------------------------
