@@ -67,7 +67,7 @@ class JsonFormatter(logging.Formatter):
         trouble = _exception(record)
         if trouble:
             line["exception"] = trouble
-        return json.dumps(line, ensure_ascii=False, separators=(",", ":"))
+        return json.dumps(line, separators=(",", ":"))  # in ASCII, which stays JSON in whatever encoding stderr has
 
 
 class PlainFormatter(logging.Formatter):

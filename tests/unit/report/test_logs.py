@@ -76,6 +76,17 @@ class TestJson:
         assert line["exception"].startswith("Traceback (most recent call last):\n")
         assert line["exception"].endswith("RuntimeError: sent Authorization: Bearer [redacted]")
 
+    @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+    def test_lines_are_json_in_every_encoding_of_the_stream(self, encoding: str, configured: Configure) -> None:
+        configured(LogFormat.JSON, LogLevel.INFO)
+        written = io.BytesIO()
+        stream = io.TextIOWrapper(written, encoding, errors="backslashreplace")  # as Python opens standard error
+        configure(LogFormat.JSON, LogLevel.INFO, stream)
+        emit(record("app", "k\u00e4rt \u5b57 \U0001f600", pod="\u00e4"))
+        stream.flush()
+        line = json.loads(written.getvalue())
+        assert (line["message"], line["pod"]) == ("k\u00e4rt \u5b57 \U0001f600", "\u00e4")
+
     def test_fields_of_kopf_stay_out(self, configured: Configure) -> None:
         stream = configured(LogFormat.JSON, LogLevel.INFO)
         emit(record("kopf", "x", k8s_skip=True, k8s_ref={"uid": "u"}, settings=object()))
