@@ -107,7 +107,7 @@ def _read_accounts(path: Path | None) -> dict[str, str] | None:
     if path is None:
         return None
     try:
-        lines = [line for line in path.read_text().splitlines() if line.strip()]
+        lines = [line for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise StartError(f"cannot read the accounts in {path}: {error}") from error
     accounts = dict(line.split(":", 1) for line in lines if ":" in line)

@@ -45,7 +45,7 @@ class SecretFile:
     def _read(self) -> str:
         try:
             with self.path.open("rb") as file:
-                text = file.read(LARGEST + 1).decode().rstrip("\r\n")
+                text = file.read(LARGEST + 1).decode("utf-8-sig").rstrip("\r\n")  # editors of Windows mark a text at its begin
         except OSError as error:
             raise unusable(self._setting, self.path, f"cannot be read: {error.strerror}") from None
         except UnicodeDecodeError:  # whose text would show a piece of the secret

@@ -640,9 +640,14 @@ def secret(file: Path) -> SecretFile:
     return SecretFile(file, "registry_password_file")
 
 
-@pytest.mark.parametrize(("content", "text"), [("a", "a"), ("a\n", "a"), ("a\r\n", "a"), (" a \n", " a "), ("pä\n", "pä")])
-def test_a_secret_is_the_file_without_the_last_line_break(tmp_path: Path, content: str, text: str) -> None:
-    (tmp_path / "x").write_text(content)
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [("a", "a"), ("a\n", "a"), ("a\r\n", "a"), (" a \n", " a "), ("pä\n", "pä"), ("\ufeffa\r\n", "a"), ("a\ufeff", "a\ufeff")],
+)
+def test_a_secret_is_the_file_without_the_last_line_break_and_the_mark_of_utf_8(
+    tmp_path: Path, content: str, text: str
+) -> None:
+    (tmp_path / "x").write_text(content, "utf-8")
     file = secret(tmp_path / "x")
     assert file.look(0.0)
     assert file.text == text
@@ -652,6 +657,7 @@ def test_a_secret_is_the_file_without_the_last_line_break(tmp_path: Path, conten
     (None, "cannot be read: No such file or directory"),
     (b"", "is empty"),
     (b"\n", "is empty"),
+    (b"\xef\xbb\xbf\r\n", "is empty"),
     (b"hunter\xff2", "is no text in UTF-8"),
     (b"x" * (LARGEST + 1), "holds something else than what is asked for"),
 ])  # fmt: skip

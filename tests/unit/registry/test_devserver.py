@@ -967,6 +967,12 @@ def test_an_option_that_cannot_work_is_told_with_exit_status_2(
     assert "secret-word" not in error
 
 
+def test_accounts_are_read_as_editors_of_any_system_write_them(tmp_path: Path) -> None:
+    file = tmp_path / "accounts"
+    file.write_text("\ufeffoperator:sécret\r\n\r\nother:a:b\r\n", "utf-8")
+    assert devregistry._read_accounts(file) == {"operator": "sécret", "other": "a:b"}
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_command_serves_until_it_is_told_to_stop(tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "accounts").write_text("operator:a:b\n")
