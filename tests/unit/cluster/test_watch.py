@@ -234,7 +234,9 @@ async def test_a_resumed_watch_that_never_says_a_word_leads_to_a_new_list(
     """As with an API server whose etcd was restored from a backup: the version is one that it has yet to come to."""
     monkeypatch.setattr(streams, "SILENCE", 0.2)
     monkeypatch.setattr(streams, "BOOKMARK_EVERY", 0.05)
-    api.play(sends(added("a") + end_of_list(version=9000), 0.1, then="cut"), sends(), sends(added("b") + end_of_list(version=17)))
+    api.play(
+        sends(added("a") + end_of_list(version=9000), 0.1, then="cut"), sends(), sends(added("b") + end_of_list(version=17))
+    )
     async with running(api) as run:
         await until(lambda: "b" in run.names())
     assert api.pod_requests()[1]["resourceVersion"] == "9000"
