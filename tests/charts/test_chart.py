@@ -700,6 +700,21 @@ class TestNull:
                 part["enabled"] = True
         assert chart.render(nothing, tests=True) == chart.render(none, tests=True)
 
+    @pytest.mark.parametrize("path", [
+        "http.port", "service.port", "image.repository", "networkPolicy.dns.port", "monitoring.prometheusRule.runbookUrl",
+        *(f"monitoring.prometheusRule.alerts.RegistryStatusLoopLag.{part}" for part in ("for", "severity", "threshold")),
+    ])  # fmt: skip
+    def test_is_refused_of_what_cannot_be_left_out(self, chart: Chart, path: str) -> None:
+        """A rule without its threshold takes all others with it, and a policy without a port opens all of them."""
+        values = at(path, None)
+        values.setdefault("monitoring", {}).setdefault("prometheusRule", {})["enabled"] = True
+        assert f"{path} is null: leave it out to have its default" in chart.refusal(values)
+
+    def test_of_an_alert_leaves_it_out(self, chart: Chart) -> None:
+        alerts = {"enabled": True, "alerts": {"RegistryStatusLoopLag": None}}
+        (group,) = one(chart.render(at("monitoring.prometheusRule", alerts)), "PrometheusRule")["spec"]["groups"]
+        assert "RegistryStatusLoopLag" not in {rule["alert"] for rule in group["rules"]}
+
 
 class TestHelmTest:
     def test_checks_with_all_that_the_operator_has(self, chart: Chart) -> None:

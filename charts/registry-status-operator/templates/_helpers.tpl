@@ -159,6 +159,23 @@ REGISTRY_STATUS_LISTEN: {{ printf (ternary "[%s]:%v" "%s:%v" (contains ":" .Valu
 {{- end }}
 {{- end }}
 
+{{/* Stops the release where a value is null that cannot be left out: it would make an object that is refused, or lets in more. */}}
+{{- define "registry-status-operator.checkNull" -}}
+{{- range $path := list "http.host" "http.port" "service.port" "image.repository" "networkPolicy.dns.port" "monitoring.prometheusRule.runbookUrl" }}
+{{- $value := $.Values }}
+{{- range splitList "." $path }}
+{{- $value = index $value . }}
+{{- end }}
+{{- include "registry-status-operator.notNull" (list $path $value) }}
+{{- end }}
+{{- end }}
+
+{{- define "registry-status-operator.notNull" -}}
+{{- if kindIs "invalid" (index . 1) }}
+{{- fail (printf "%s is null: leave it out to have its default" (index . 0)) }}
+{{- end }}
+{{- end }}
+
 {{/* Stops the release where its name, which may begin with a digit and have dots, makes one that no Service can have. */}}
 {{- define "registry-status-operator.checkName" -}}
 {{- $name := include "registry-status-operator.fullname" . }}
