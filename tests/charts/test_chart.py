@@ -122,6 +122,13 @@ class TestSettings:
         assert unset == NOT_IN_A_CLUSTER | LOGIN, "FULL gives each setting a value that is not its default"
         assert read_back == expected
 
+    @pytest.mark.parametrize("account", ["a$$b", "$(POD_NAME)", "a$b", "$"])
+    def test_an_account_is_what_it_is_called_whatever_kubernetes_makes_of_a_dollar(self, chart: Chart, account: str) -> None:
+        auth = {"username": account, "existingSecret": "login"}
+        told = chart.settings(at("registry.auth", auth))["REGISTRY_STATUS_REGISTRY_USERNAME"]
+        assert "$" not in told.replace("$$", ""), "each is escaped"
+        assert told.replace("$$", "$") == account
+
     def test_an_account_logs_in_with_the_password_of_a_secret(self, chart: Chart) -> None:
         values = at("registry.auth", {"username": "operator", "existingSecret": "login"})
         told = read(chart.settings(values))

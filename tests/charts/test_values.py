@@ -132,6 +132,7 @@ class TestSchema:
         ("monitoring.prometheusRule.alerts.NoSuchAlert", {}), ("monitoring.prometheusRule.selector", "job=x"),
         ("registry.auth.externalSecret.storeKind", "Vault"),
         ("livenessProbe.httpGet", {}), ("terminationGracePeriodSeconds", 0), ("revisionHistoryLimit", -1),
+        ("revisionHistoryLimit", 1000000),
         ("livenessProbe", {"successThreshold": 2}), ("startupProbe", {"successThreshold": 2}),
         ("networkPolicy.apiServer.ports", []), ("deploymentAnnotations", {"a": True}), ("hostAliases", ["a"]),
         *((name, value) for name in ("nameOverride", "fullnameOverride") for value in ("a.b", "1a", "a-", "A", "a" * 64)),

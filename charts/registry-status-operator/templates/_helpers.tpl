@@ -314,7 +314,8 @@ refused or lost, depending on how they are applied.
 {{- range $name, $value := include "registry-status-operator.settings" . | fromYaml }}
 {{- if and $value (not (hasKey $theirs $name)) }}
 - name: {{ $name }}
-  value: {{ $value | quote }}
+  {{- /* Kubernetes puts in other variables for $(NAME), and takes $$ for a $. */}}
+  value: {{ $value | replace "$" "$$" | quote }}
 {{- end }}
 {{- end }}
 {{- with .Values.extraEnv }}
