@@ -141,7 +141,7 @@ async def _rooms(settings: Settings, access: Access, ready: asyncio.Event | None
         metrics = Metrics()
         health = HealthState(monotonic(), settings.namespaces or ("pods",))
         host, port = await stack.enter_async_context(serving(settings.listen, application(health, metrics)))
-        logger.info("probes and metrics at http://%s:%d", host, port)
+        logger.info("probes and metrics at http://%s:%d", f"[{host}]" if ":" in host else host, port)
         api = await stack.enter_async_context(ApiServer(access))
         elector = _elector(settings, api)
         needs = needed_rights(settings, elector.lease if elector is not None else None)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -27,7 +28,7 @@ class Allowing(FakeApi):
 
 
 @asynccontextmanager
-async def operating(folder: Path, *, dry_run: bool) -> AsyncIterator[int]:
+async def operating(folder: Path, *, dry_run: bool, host: str = "127.0.0.1") -> AsyncIterator[int]:
     """An operator that has listed its pods; gives the port of its pages."""
     stop, ready, port = asyncio.Event(), asyncio.Event(), await closed_port()
     async with serving(Allowing()) as api:
@@ -36,7 +37,7 @@ async def operating(folder: Path, *, dry_run: bool) -> AsyncIterator[int]:
         document = {"clusters": [cluster], "contexts": [context], "current-context": "c"}
         (folder / "config").write_text(json.dumps(document))
         settings = Settings(
-            kubeconfig=folder / "config", dry_run=dry_run, listen=("127.0.0.1", port),
+            kubeconfig=folder / "config", dry_run=dry_run, listen=(host, port),
             registry_address=(f"http://127.0.0.1:{await closed_port()}",),
         )  # fmt: skip
         running = asyncio.create_task(run_operator(settings, stop=stop, ready=ready))
@@ -58,3 +59,12 @@ async def test_who_writes_nothing_is_not_told_as_the_one_who_writes(tmp_path: Pa
     ):
         found = [line for line in (await answer.text()).splitlines() if line.startswith("registry_status_leader ")]
     assert found == [f"registry_status_leader {leader}.0"]
+
+
+async def test_where_its_pages_are_is_told_as_a_url_of_any_address(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with operating(tmp_path, dry_run=True, host="::1") as port, aiohttp.ClientSession() as session:
+        url = f"http://[::1]:{port}"
+        async with session.get(f"{url}/healthz") as answer:
+            assert answer.status == 200
+    assert f"probes and metrics at {url}" in caplog.messages
