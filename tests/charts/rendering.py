@@ -34,7 +34,13 @@ class Chart:
     folder: Path = CHART
 
     def text(
-        self, values: Values | None = None, *, release: str = "status", namespace: str = "system", tests: bool = False
+        self,
+        values: Values | None = None,
+        *,
+        release: str = "status",
+        namespace: str = "system",
+        tests: bool = False,
+        kubernetes: str = KUBERNETES,
     ) -> str:
         """Render it, with an address of a registry unless the values say something about the registry; the pod of `helm test`
         only where it is asked for."""
@@ -47,16 +53,22 @@ class Chart:
             "--namespace",
             namespace,
             "--kube-version",
-            KUBERNETES,
+            kubernetes,
             *(() if tests else ("--skip-tests",)),
         ]
         return run([*words, "--values", "-"], input=json.dumps(given))
 
     def render(
-        self, values: Values | None = None, *, release: str = "status", namespace: str = "system", tests: bool = False
+        self,
+        values: Values | None = None,
+        *,
+        release: str = "status",
+        namespace: str = "system",
+        tests: bool = False,
+        kubernetes: str = KUBERNETES,
     ) -> list[Object]:
         """Render it into objects."""
-        return objects(self.text(values, release=release, namespace=namespace, tests=tests))
+        return objects(self.text(values, release=release, namespace=namespace, tests=tests, kubernetes=kubernetes))
 
     def test_pod(self, values: Values | None = None) -> Object:
         """Return the pod of `helm test`."""

@@ -518,12 +518,18 @@ class TestObjects:
         expected = {document.replace("other-name", name).replace("other-own", own) for document in usual}
         assert set(self.named(chart, name, own)) == expected
 
-    @pytest.mark.parametrize("release", ["1st", "42", "a.b"])
-    def test_one_that_no_service_can_have_is_refused_with_what_mends_it(self, chart: Chart, release: str) -> None:
+    @pytest.mark.parametrize(("release", "kubernetes"), [("1st", "1.33.4"), ("42", "1.25.0"), ("a.b", "1.36.0")])
+    def test_one_that_no_service_can_have_is_refused_with_what_mends_it(
+        self, chart: Chart, release: str, kubernetes: str
+    ) -> None:
         with pytest.raises(CommandError, match=rf"no Service can be called {release}-.*: set fullnameOverride"):
-            chart.render(release=release)
-        assert chart.render({"fullnameOverride": "rso"}, release=release)
-        assert chart.render({"service": {"enabled": False}}, release=release), "everything else can"
+            chart.render(release=release, kubernetes=kubernetes)
+        assert chart.render({"fullnameOverride": "rso"}, release=release, kubernetes=kubernetes)
+        assert chart.render({"service": {"enabled": False}}, release=release, kubernetes=kubernetes), "everything else can"
+
+    @pytest.mark.parametrize("kubernetes", ["1.36.0", "v1.34.2-gke.1", "1.35.0-rc.1"])
+    def test_a_digit_first_is_left_to_kubernetes_where_it_may_be_taken(self, chart: Chart, kubernetes: str) -> None:
+        assert chart.render(release="1st", kubernetes=kubernetes)
 
     def test_all_is_in_the_releases_namespace(self, by_default: list[Object]) -> None:
         namespaced = [document for document in by_default if not document["kind"].startswith("Cluster")]

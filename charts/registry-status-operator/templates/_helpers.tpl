@@ -176,10 +176,14 @@ REGISTRY_STATUS_LISTEN: {{ printf (ternary "[%s]:%v" "%s:%v" (contains ":" .Valu
 {{- end }}
 {{- end }}
 
-{{/* Stops the release where its name, which may begin with a digit and have dots, makes one that no Service can have. */}}
+{{/*
+Stops the release where its name, which may have dots and begin with a digit, makes one that no Service can have. Newer versions
+of Kubernetes take the digit.
+*/}}
 {{- define "registry-status-operator.checkName" -}}
 {{- $name := include "registry-status-operator.fullname" . }}
-{{- if and .Values.service.enabled (not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $name)) }}
+{{- $first := ternary "a-z0-9" "a-z" (semverCompare ">=1.34-0" .Capabilities.KubeVersion.Version) }}
+{{- if and .Values.service.enabled (not (regexMatch (printf "^[%s]([-a-z0-9]*[a-z0-9])?$" $first) $name)) }}
 {{- fail (printf "no Service can be called %s: set fullnameOverride to lower-case letters, digits and '-', a letter first" $name) }}
 {{- end }}
 {{- end }}
