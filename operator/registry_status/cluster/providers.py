@@ -8,6 +8,7 @@ import asyncio
 import datetime as dt
 import json
 import os
+import re
 import sys
 import time
 from asyncio.subprocess import PIPE
@@ -19,6 +20,7 @@ from pathlib import Path
 from registry_status.cluster.access import AccessError, Fetched, Grant, Tls, bearer
 from registry_status.cluster.kubeconfig import load_pair
 from registry_status.cluster.words import said, shown
+from registry_status.report.text import REDACTED
 
 NEVER = float("inf")
 EARLY = 60.0
@@ -29,6 +31,8 @@ PATIENCE = 60.0
 BURIED_WITHIN = 1.0
 """Seconds for a plugin that was killed to be gone: one that hangs in the system cannot be."""
 STDOUT, STDERR = 1, 2
+SECRET = re.compile(r"(?i)secret|token|passw|key|credential")
+"""What is in the name of a variable whose value is for nobody's log."""
 
 Status = Mapping[str, object]
 """What a plugin says, as `ExecCredentialStatus` of client.authentication.k8s.io describes it."""
@@ -73,9 +77,15 @@ class Program:
             process.close()  # kills it, if need be
             await told.buried()
         if code := process.get_returncode():
-            why = shown(told.by[STDERR].decode("utf-8", "replace"))
+            why = shown(self._concealed(told.by[STDERR].decode("utf-8", "replace")))
             raise AccessError(f"{self.where}: process returned {code}{': ' if why else ''}{why}")
         return bytes(told.by[STDOUT])
+
+    def _concealed(self, text: str) -> str:
+        """What it has written, without the secrets that the kubeconfig gives it."""
+        for name, value in self.variables.items():
+            text = text.replace(value, REDACTED) if value and SECRET.search(name) else text
+        return text
 
     def _environment(self) -> Mapping[str, str]:
         asked = {"apiVersion": self.version, "kind": "ExecCredential", "spec": {"interactive": sys.stdout.isatty()}}

@@ -385,6 +385,14 @@ async def test_an_exec_plugin_is_asked_once_and_again_when_refused(write: Write,
     assert count.read_text() == "xx"
 
 
+async def test_an_exec_plugin_that_fails_shows_no_secret_that_the_kubeconfig_gives_it(write: Write, tmp_path: Path) -> None:
+    script = "import os, sys\nsys.exit(f\"{os.environ['PROFILE']}: {os.environ['CLIENT_SECRET']} is refused\")"
+    user = plugin(tmp_path, script)
+    user["exec"]["env"] = [{"name": "PROFILE", "value": "shop"}, {"name": "CLIENT_SECRET", "value": SECRET}]
+    with pytest.raises(AccessError, match=r"process returned 1: shop: \[redacted\] is refused"):
+        await load(write(user=user))
+
+
 async def test_an_exec_plugin_may_hand_out_a_certificate(write: Write, tmp_path: Path, pki: Any) -> None:
     pem, key = ((pki.folder / name).read_text() for name in ("server.crt", "server.key"))
     access = await load(write(user=plugin(tmp_path, credential(clientCertificateData=pem, clientKeyData=key))))
