@@ -425,7 +425,6 @@ class Story:
             "services": engine._delivery.instances.services(),
             "waiting": engine._delivery._retries._waiting,
             "slots": engine._workers._slots,
-            "kept": engine._workers._kept,
             "repairs": engine._resync._repairs,
         }
         yield from (f"{name}: {what}" for name, what in kept.items() if what)

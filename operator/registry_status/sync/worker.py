@@ -30,7 +30,6 @@ class KeyedWorkers:
         self._work = work
         self._slots: dict[str, _Slot] = {}
         self._held = False
-        self._kept: set[str] = set()
 
     @property
     def busy(self) -> int:
@@ -43,9 +42,8 @@ class KeyedWorkers:
         return len(self._slots) - self.busy
 
     def wake(self, key: str) -> None:
-        """Run the key's work as soon as possible: its newest state, once, however often it is woken meanwhile."""
+        """Run the key's work as soon as possible, unless held: its newest state, once, however often it is woken meanwhile."""
         if self._held:
-            self._kept.add(key)
             return
         slot = self._slots.setdefault(key, _Slot())
         if slot.task is not None:
@@ -58,25 +56,16 @@ class KeyedWorkers:
         slot.task.add_done_callback(lambda task: self._ended(key, slot, task))
 
     def hold(self) -> None:
-        """Start nothing any more, but for a run that was asked for while one was under way; wakes are kept for `release`."""
+        """Start nothing any more until a `restart`, but for a run that was asked for while one was under way."""
         self._held = True
         for key, slot in list(self._slots.items()):
             if slot.timer is not None:
                 slot.timer.cancel()
                 del self._slots[key]
-                self._kept.add(key)
-
-    def release(self) -> None:
-        """Run all that was woken while held."""
-        self._held = False
-        kept, self._kept = self._kept, set()
-        for key in kept:
-            self.wake(key)
 
     def restart(self, keys: Iterable[str]) -> None:
         """End every run and every wait, and hold nothing any more; then run these keys, each after its own last run's end."""
         self._held = False
-        self._kept.clear()
         for key, slot in list(self._slots.items()):
             if slot.timer is not None:
                 slot.timer.cancel()
@@ -110,16 +99,14 @@ class KeyedWorkers:
         slot.task, slot.again = None, False
         if delay is not None and not self._held:
             slot.timer = asyncio.get_running_loop().call_later(delay, self.wake, key)
-            return
-        del self._slots[key]
-        if delay is not None:
-            self._kept.add(key)
+        else:
+            del self._slots[key]
 
     def _ended(self, key: str, slot: _Slot, task: asyncio.Task[None]) -> None:
         """A fault of ours must not lose the key: say so loudly, and try again."""
         if task.cancelled():
             self._slots.pop(key, None)
-            if self._held or slot.again:  # by `drain`, what it was about is still to be done; or by `restart`
+            if slot.again:  # by `restart`, which wants it to run once more
                 self.wake(key)
         elif error := task.exception():
             logger.error("internal error while working on %s; trying again in %g s", key, AFTER_ERROR, exc_info=error)

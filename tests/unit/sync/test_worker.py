@@ -152,21 +152,17 @@ async def test_a_wait_asked_for_before_a_wake_during_the_run_is_forgotten() -> N
 
 
 @on_virtual_time
-async def test_what_is_woken_while_held_runs_on_release_once() -> None:
+async def test_what_is_woken_while_held_does_not_run() -> None:
     work = Work()
     workers = KeyedWorkers(work)
     workers.hold()
-    for key in ("a", "b", "a"):
-        workers.wake(key)
+    workers.wake("a")
     await asyncio.sleep(10)
-    assert work.runs == []
-    workers.release()
-    await asyncio.sleep(10)
-    assert sorted(work.runs) == [("a", 10), ("b", 10)]
+    assert (work.runs, workers.busy, workers.waiting) == ([], 0, 0)
 
 
 @on_virtual_time
-async def test_what_waits_when_the_hold_begins_runs_on_release() -> None:
+async def test_what_waits_when_the_hold_begins_waits_no_more() -> None:
     work = Work(answers=[5.0])
     workers = KeyedWorkers(work)
     workers.wake("a")
@@ -175,51 +171,20 @@ async def test_what_waits_when_the_hold_begins_runs_on_release() -> None:
     assert workers.waiting == 0
     await asyncio.sleep(100)
     assert work.times == [0]
-    workers.release()
-    await asyncio.sleep(100)
-    assert work.times == [0, 102]
 
 
-@pytest.mark.parametrize(("answer", "again"), [(None, []), (5.0, [10])])
+@pytest.mark.parametrize("answer", [None, 5.0])
 @on_virtual_time
-async def test_what_runs_when_the_hold_begins_ends_and_waits_for_the_release(answer: float | None, again: list[float]) -> None:
+async def test_what_runs_when_the_hold_begins_ends_and_does_not_run_again(answer: float | None) -> None:
     work = Work(answers=[answer])
     workers = KeyedWorkers(work)
     workers.wake("a")
     await asyncio.sleep(0.5)
     workers.hold()
-    await asyncio.sleep(9.5)
-    assert work.ended == ["a"]
-    workers.release()
+    workers.wake("a")
     await asyncio.sleep(100)
-    assert work.times == [0, *again]
-
-
-@on_virtual_time
-async def test_a_wake_during_a_run_while_held_waits_for_the_release() -> None:
-    work = Work()
-    workers = KeyedWorkers(work)
-    workers.wake("a")
-    await asyncio.sleep(0.1)
-    workers.hold()
-    workers.wake("a")
-    await asyncio.sleep(10)
-    assert work.times == [0]
-    workers.release()
-    await asyncio.sleep(10)
-    assert len(work.times) == 2
-
-
-@on_virtual_time
-async def test_a_second_release_runs_nothing_again() -> None:
-    work = Work()
-    workers = KeyedWorkers(work)
-    workers.hold()
-    workers.wake("a")
-    workers.release()
-    workers.release()
-    await asyncio.sleep(10)
-    assert work.times == [0]
+    assert (work.ended, work.times) == (["a"], [0])
+    assert (workers.busy, workers.waiting) == (0, 0)
 
 
 # --- draining -----------------------------------------------------------------------------------
@@ -273,17 +238,16 @@ async def test_draining_cancels_what_takes_too_long_and_says_so() -> None:
 
 
 @on_virtual_time
-async def test_what_a_drain_cancelled_runs_again_on_release() -> None:
+async def test_what_a_drain_cancelled_does_not_begin_again() -> None:
     work = Work(seconds=60)
     workers = KeyedWorkers(work)
     workers.wake("a")
     await asyncio.sleep(0.1)
+    workers.wake("a")
     workers.hold()
     await workers.drain(5)
-    work.seconds = 1
-    workers.release()
-    await asyncio.sleep(10)
-    assert work.ended == ["a"]
+    await asyncio.sleep(100)
+    assert (work.times, workers.busy) == ([0], 0)
 
 
 # --- restarting ---------------------------------------------------------------------------------
@@ -307,11 +271,11 @@ async def test_a_restart_ends_what_runs_and_what_waits_and_runs_only_the_keys_it
 
 
 @on_virtual_time
-async def test_a_restart_ends_a_hold_and_forgets_what_it_kept() -> None:
+async def test_a_restart_ends_a_hold() -> None:
     work = Work()
     workers = KeyedWorkers(work)
     workers.hold()
-    workers.wake("kept")
+    workers.wake("woken while held")
     workers.restart(["a"])
     await asyncio.sleep(10)
     assert work.runs == [("a", 0)]
@@ -326,6 +290,20 @@ async def test_a_restart_hits_a_run_that_has_not_begun_yet_and_is_followed_by_on
     workers.wake("a")
     await asyncio.sleep(10)
     assert work.runs == [("a", 0)]
+
+
+@on_virtual_time
+async def test_what_was_woken_during_a_run_before_a_restart_runs_once_after_it() -> None:
+    work = Work()
+    workers = KeyedWorkers(work)
+    workers.wake("a")
+    workers.wake("b")
+    await asyncio.sleep(0.75)
+    workers.wake("a")
+    workers.restart(["a"])
+    await asyncio.sleep(100)
+    assert work.runs == [("a", 0), ("b", 0), ("a", 0.75)]
+    assert work.ended == ["a"]
 
 
 # --- faults of ours -----------------------------------------------------------------------------
@@ -408,62 +386,11 @@ async def test_an_error_of_one_key_leaves_the_others_alone() -> None:
 
 
 @on_virtual_time
-async def test_an_error_while_held_waits_for_the_release() -> None:
+async def test_after_an_error_while_held_it_does_not_run_again() -> None:
     work = failing(1)
     workers = KeyedWorkers(work)
     workers.wake("a")
     await asyncio.sleep(0.1)
     workers.hold()
-    await asyncio.sleep(99.9)
-    assert work.times == [0]
-    workers.release()
-    await asyncio.sleep(10)
-    assert work.times == [0, 100]
-
-
-@on_virtual_time
-async def test_a_restart_ends_what_runs_and_waits_and_runs_what_it_is_told_once() -> None:
-    work = Work(answers=[50])
-    workers = KeyedWorkers(work)
-    workers.wake("waits")
-    await asyncio.sleep(5)
-    workers.wake("runs")
-    workers.wake("ends")
-    await asyncio.sleep(0.75)
-    workers.wake("runs")
-    workers.restart(["runs", "new"])
-    await asyncio.sleep(100)
-    assert sorted(work.runs[3:]) == [("new", 5.75), ("runs", 5.75)]
-    assert sorted(work.ended) == ["new", "runs", "waits"]
-    assert (workers.busy, workers.waiting) == (0, 0)
-
-
-@on_virtual_time
-async def test_a_restart_holds_nothing_any_more() -> None:
-    work = Work()
-    workers = KeyedWorkers(work)
-    workers.hold()
-    workers.wake("a")
-    workers.wake("b")
-    workers.restart(["b"])
-    await asyncio.sleep(10)
-    assert work.ended == ["b"]
-    workers.hold()
-    workers.release()
-    await asyncio.sleep(10)
-    assert work.ended == ["b"]
-
-
-@on_virtual_time
-async def test_a_hold_right_after_a_restart_loses_nothing() -> None:
-    work = Work()
-    workers = KeyedWorkers(work)
-    workers.wake("a")
-    await asyncio.sleep(0.1)
-    workers.restart(["a"])
-    workers.hold()
-    await asyncio.sleep(10)
-    assert work.ended == []
-    workers.release()
-    await asyncio.sleep(10)
-    assert work.ended == ["a"]
+    await asyncio.sleep(2 * AFTER_ERROR)
+    assert (work.times, workers.waiting) == ([0], 0)
