@@ -1,15 +1,18 @@
 """Drift: what the registry says is compared with what was written, and put back."""
 
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from registry_status.model import OutcomeKind
-from registry_status.registry.base import PermanentError, TransientError
+from registry_status.model import OutcomeKind, Tenant
+from registry_status.registry.base import Instance, PermanentError, TransientError
 from registry_status.registry.devserver import NewService
 from registry_status.sync.resync import FIGHT_REPAIRS, FIGHT_WINDOW, Cause
 from tests.pods import running, terminated
-from tests.world import SERVICE, World, on_virtual_time
+from tests.world import SERVICE, StateRegistry, World, on_virtual_time
 
 ROUND = 34.0
 """Seconds that a resync round takes at most: 30 with their jitter."""
@@ -71,6 +74,47 @@ async def test_an_instance_that_expired_and_came_back_is_put_right() -> None:
     assert world.status(instance) == "OUTOFSERVICE"
     assert world.drifts == [Cause.REGISTERED_ANEW]
     assert OutcomeKind.DRIFTED not in world.kinds()
+
+
+@on_virtual_time
+async def test_an_instance_that_came_back_as_it_should_be_has_not_drifted() -> None:
+    world = World()
+    instance = await unready(world)
+    world.state.delete_instance(SERVICE, instance)
+    await world.pass_time(2)
+    world.register(instance_id="one")
+    world.state.put_status(SERVICE, "one", "OUTOFSERVICE")
+    await world.pass_time(ROUND)
+    assert (world.drifts, world.redundant()) == ([], [])
+
+
+@dataclass
+class LateLists(StateRegistry):
+    """A registry whose lists are on their way for so many seconds."""
+
+    late: float = 0.0
+
+    async def list_instances(self, tenant: Tenant, service_id: str) -> Sequence[Instance]:
+        listed = await super().list_instances(tenant, service_id)
+        await asyncio.sleep(self.late)
+        return listed
+
+
+@on_virtual_time
+async def test_a_list_that_was_on_its_way_while_a_status_was_written_says_nothing_about_it() -> None:
+    world = World(registry=LateLists)
+    instance = world.register()
+    world.see()
+    await world.pass_time(5)
+    assert isinstance(world.registry, LateLists)
+    world.registry.late = 3.0
+    world.registry.calls.clear()
+    while "list-instances" not in world.registry.calls:
+        await world.pass_time(0.1)
+    world.see(ready="False", ready_since=9)
+    await world.pass_time(ROUND)
+    assert world.status(instance) == "OUTOFSERVICE"
+    assert (world.drifts, world.redundant(), world.written()) == ([], [], ["OUTOFSERVICE"])
 
 
 @on_virtual_time
