@@ -1,12 +1,16 @@
 """`auto` for lost readiness: OUTOFSERVICE, but DOWN beside consumers that fail on it."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, TypedDict, Unpack
 
 import pytest
 
-from registry_status.model import InstanceStatus, OutcomeKind
-from registry_status.registry.base import PermanentError
+from registry_status.model import Desired, InstanceStatus, OutcomeKind, PodRef, Reason, Target, Tenant
+from registry_status.registry.base import Instance, PermanentError, RegistryError, Service, TransientError
 from registry_status.registry.devserver import NewInstance, NewService
+from registry_status.sync.consumers import QUIET, Consumers
+from registry_status.sync.fresh import Reading
 from tests.world import ASKED, SERVICE, World, on_virtual_time
 
 LOST: dict[str, Any] = {"ready": "False", "ready_since": 9}
@@ -184,3 +188,115 @@ async def test_what_a_pod_calls_for_is_counted_as_it_is_resolved() -> None:
     world.see(ready="False", ready_since=30)
     await world.pass_time(100)
     assert world.engine.desired_counts() == world.engine.acknowledged_counts() == {InstanceStatus.DOWN: 1}
+
+
+# --- what is known of a tenant ------------------------------------------------------------------
+
+TENANT = Tenant()
+AUTO = Desired(
+    PodRef("uid-1", "shop", "cart-1"), InstanceStatus.OUTOFSERVICE, Reason.READINESS_LOST, "", target=Target(TENANT), auto=True
+)
+INSISTING = replace(AUTO, auto=False)
+OLD = Service("svc-old", "old", "shop", "1.0.0", "", "ServiceComb", "3.4.0")
+
+
+class Reader:
+    """Tells of one service on Java Chassis 3, with or without an instance, or fails."""
+
+    def __init__(self, *, live: bool = False) -> None:
+        self.live = live
+        self.error: RegistryError | None = None
+        self.reads = 0
+        self.changed: list[Tenant] = []
+        self.consumers = Consumers(self, self.changed.append)
+
+    async def services(self, tenant: Tenant, not_before: float) -> Reading[Sequence[Service]]:
+        self.reads += 1
+        if self.error is not None:
+            raise self.error
+        return Reading([OLD], not_before)
+
+    async def instances(self, tenant: Tenant, service_id: str, not_before: float) -> Reading[Sequence[Instance]]:
+        return Reading([Instance("i-1", service_id, "UP")] if self.live else [], not_before)
+
+
+async def test_a_tenants_services_are_read_once_before_auto_is_decided() -> None:
+    reader = Reader()
+    for _ in range(3):
+        await reader.consumers.learn(AUTO, 0.0)
+    assert reader.reads == 1
+    assert reader.consumers.resolved(AUTO) is InstanceStatus.OUTOFSERVICE
+
+
+@pytest.mark.parametrize("pod", [INSISTING, replace(AUTO, target=None)], ids=["a status by name", "no target"])
+async def test_nothing_is_read_for_a_pod_that_leaves_nothing_to_decide(pod: Desired) -> None:
+    reader = Reader()
+    await reader.consumers.learn(pod, 0.0)
+    assert reader.reads == 0
+
+
+async def test_a_registry_that_is_away_decides_nothing_and_is_asked_again() -> None:
+    reader = Reader()
+    reader.error = TransientError("timeout", "no answer")
+    with pytest.raises(TransientError):
+        await reader.consumers.learn(AUTO, 0.0)
+    reader.error = None
+    await reader.consumers.learn(AUTO, 1.0)
+    assert (reader.reads, reader.changed) == (2, [])
+
+
+async def test_services_that_may_not_be_read_are_told_of_once_and_asked_for_again(caplog: pytest.LogCaptureFixture) -> None:
+    reader = Reader()
+    reader.error = PermanentError("403001", "no right")
+    for _ in range(3):
+        await reader.consumers.learn(AUTO, 0.0)
+    assert reader.consumers.resolved(AUTO) is InstanceStatus.DOWN
+    assert reader.reads == 3
+    assert [record.getMessage() for record in caplog.records] == [
+        "cannot read the services of project default: no right (403001)"
+    ]
+
+
+async def test_what_was_a_guess_is_reconsidered_once_it_is_known() -> None:
+    reader = Reader()
+    reader.error = PermanentError("403001", "no right")
+    await reader.consumers.learn(AUTO, 0.0)
+    reader.error = None
+    for _ in range(3):
+        await reader.consumers.read(TENANT, 1.0)
+    assert reader.changed == [TENANT]
+    assert reader.consumers.resolved(AUTO) is InstanceStatus.OUTOFSERVICE
+
+
+async def test_a_change_is_told_once_each_way() -> None:
+    reader = Reader()
+    await reader.consumers.read(TENANT, 0.0)
+    reader.live = True
+    for _ in range(3):
+        await reader.consumers.read(TENANT, 1.0)
+    assert reader.changed == [TENANT]
+    reader.live = False
+    for _ in range(QUIET + 2):
+        await reader.consumers.read(TENANT, 2.0)
+    assert reader.changed == [TENANT] * 2
+
+
+async def test_in_doubt_nothing_is_known_any_more() -> None:
+    reader = Reader(live=True)
+    await reader.consumers.read(TENANT, 0.0)
+    assert reader.consumers.harmed_by(INSISTING) == "old"
+    reader.consumers.doubt()
+    assert reader.consumers.harmed_by(INSISTING) is None
+    assert reader.consumers.lost_readiness(TENANT) is InstanceStatus.DOWN
+    await reader.consumers.learn(AUTO, 1.0)
+    assert reader.reads == 2
+
+
+async def test_in_doubt_there_is_no_guess_to_reconsider() -> None:
+    reader = Reader()
+    reader.error = PermanentError("403001", "no right")
+    await reader.consumers.learn(AUTO, 0.0)
+    reader.consumers.doubt()
+    reader.error = None
+    await reader.consumers.read(TENANT, 1.0)
+    assert reader.changed == []
