@@ -72,8 +72,6 @@ class Teller:
         """Tell that all is as it should be, if that is worth a word: after a write, or at the end of a trouble."""
         if written or record.told not in (None, OutcomeKind.DELIVERED, OutcomeKind.NOT_FOUND):
             self.delivered(record, desired, written)
-        elif record.told is None:
-            record.told = OutcomeKind.DELIVERED
 
     def delivered(self, record: PodRecord, desired: Desired, written: int) -> None:
         """Tell what the registry says now."""

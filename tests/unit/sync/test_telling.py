@@ -1,5 +1,7 @@
 """What is told of a delivery, and what is not told again."""
 
+from dataclasses import replace
+
 import pytest
 
 from registry_status.model import Desired, InstanceStatus, Outcome, OutcomeKind, PodRef, Reason, Target, Tenant
@@ -8,7 +10,7 @@ from registry_status.registry.devserver import RegistryState
 from registry_status.sync.consumers import Consumers
 from registry_status.sync.desired import PodRecord
 from registry_status.sync.directory import Directory
-from registry_status.sync.instances import InstanceKey
+from registry_status.sync.instances import Held, InstanceKey
 from registry_status.sync.telling import Teller
 from tests.world import Deaf, StateRegistry
 
@@ -117,6 +119,25 @@ def test_the_latency_of_a_transition_is_told_once_and_only_if_it_was_seen() -> N
     case.arrive(written=1)
     case.arrive(written=1)
     assert [outcome.latency for outcome in case.told.outcomes] == [None, 2.5, None]
+
+
+def test_a_failure_before_an_instance_was_found_is_one_for_the_pods_instance() -> None:
+    case = Case()
+    case.record.current = None
+    case.fail(BROKEN)
+    assert case.told.outcomes[0].message == f"cannot set UP for the pod's instance of service cart: {BROKEN}"
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["a pod that is tracked", "a pod that is not known any more"])
+def test_an_instance_that_is_another_pods_is_told_with_its_owner(known: bool) -> None:
+    case = Case()
+    other = replace(case.desired, pod=PodRef("uid-2", "shop", "cart-2"))
+    owner = PodRecord(other, life_since=0.0) if known else None
+    case.teller.lost(case.record, Held(InstanceKey(Tenant(), "cart", "i-1")), owner)
+    [outcome] = case.told.outcomes
+    whose = "pod shop/cart-2" if known else "another pod"
+    assert (outcome.kind, outcome.instances) == (OutcomeKind.CONFLICT, ("i-1",))
+    assert outcome.message == f"instance i-1 is claimed by {whose} too, which is Ready or newer, so it decides its status"
 
 
 def test_what_does_not_last_changes_no_outcome() -> None:
