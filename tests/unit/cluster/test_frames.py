@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry_status.cluster import protobuf
-from registry_status.cluster.frames import LENGTH
 from registry_status.cluster.lines import (
     EXPIRED,
     LIST_ENDS,
@@ -18,7 +17,7 @@ from registry_status.cluster.lines import (
     Queued,
     WatchFault,
 )
-from registry_status.cluster.protobuf import MAGIC, MalformedError, decode_event, decode_object
+from registry_status.cluster.protobuf import MalformedError, decode_event, decode_object
 from tests.unit.cluster.feeding import FedFrames
 
 OURS = {"registry-status.io/service": "orders"}
@@ -29,6 +28,9 @@ def uid(number: int) -> str:
 
 
 # --- an encoder, as Go's: every text is written, also an empty one --------------------------------
+
+MAGIC, LENGTH = b"k8s\x00", 4
+"""Kubernetes' own, not what the code takes for them: an object's first bytes, and how many before a frame tell its length."""
 
 
 def varint(number: int) -> bytes:
