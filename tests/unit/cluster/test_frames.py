@@ -113,6 +113,18 @@ def test_pods_of_ours_pass_and_others_do_not() -> None:
     assert told(FedFrames(), data) == [("ADDED", "a")]
 
 
+def test_a_pod_without_a_uid_is_not_judged_by_that_of_the_next_one() -> None:
+    nameless = frame("ADDED", envelope("Pod", delimited(1, delimited(1, b"a") + delimited(6, b"1"))))
+    stream = FedFrames()
+    assert told(stream, nameless + added("b", 2)) == [("ERROR", 410)]
+    assert stream.fault is WatchFault.MALFORMED
+
+
+def test_only_a_pods_own_events_are_judged_by_a_uid() -> None:
+    """A bookmark of a server that writes more into it than today's."""
+    assert told(FedFrames(), frame("BOOKMARK", pod("", 2, 7))) == [("BOOKMARK", "7")]
+
+
 def test_without_the_filter_all_pass() -> None:
     assert told(FedFrames(filtering=False), added("a", 1) + added("b", 2)) == [("ADDED", "a"), ("ADDED", "b")]
 
