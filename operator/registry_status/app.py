@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 DRAIN = 5.0
 """Seconds in which what is queued is still delivered after SIGTERM."""
 DRAIN_EVENTS = 1.0
+"""Seconds in which Events that wait are still posted then."""
 
 logger = logging.getLogger(__name__)
 

@@ -53,6 +53,7 @@ SHORT_PAUSE = re.compile(r"[0-9]{1,2}")
 PACE = 0.5
 """Seconds between the starts of two watches (or lists) of the same pods."""
 SLOWEST_PACE = 10.0
+"""Seconds between them at most, where each ends soon after it began."""
 EARLY = 10.0
 """Seconds by which a watch may end before its time: the server counts from the request, which may have waited for its turn."""
 SHORT_LIVED = 5.0

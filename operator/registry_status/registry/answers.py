@@ -31,8 +31,11 @@ TLS_WANTED = b"HTTP request to an HTTPS server"
 """How servers written in Go, a Service Center too, answer what is not TLS."""
 TOKEN_FORM = re.compile(r"[A-Za-z0-9._~+/-]{1,16384}=*")
 MAX_RETRY_AFTER = 300.0
+"""Seconds. Whoever asks for more patience is asked again all the same."""
 LONGEST_LEASE = 10 * 365 * 24 * 3600
+"""Seconds. What an instance says of itself has no bounds."""
 SHOWN = 200
+"""Characters of a foreign text."""
 KINDS = frozenset({
     "application/json", "application/octet-stream", "application/problem+json", "application/xml", "text/html", "text/plain",
     "text/xml",

@@ -43,6 +43,7 @@ WRONG_MOST, WRONG_WITHIN = 3, 65 * 60.0
 """So many logins may be refused within so many seconds, whichever passwords they had: the server counts by account, and a file
 that changes often must not lock it."""
 BLOCKED_PAUSE = 15 * 60.0
+"""Seconds for which an account is left alone that the server has blocked."""
 NO_DOOR_PAUSE = 60.0
 """Seconds until the next login where nothing takes logins: nobody counts there."""
 UNANSWERED, UNANSWERED_PAUSE = 3, 60.0

@@ -33,10 +33,11 @@ if TYPE_CHECKING:
 
 COMPONENT = "registry-status-operator"
 REQUEST_TIMEOUT = 5.0
+"""Seconds for a request to the API server."""
 PAUSES = (0.5, 2.0, 8.0)
 """Seconds between the tries to post one Event: long enough for an API server that restarts behind a load balancer."""
 LONGEST_PAUSE = 30.0
-"""An API server may ask for more patience than an Event is worth."""
+"""Seconds. An API server may ask for more patience than an Event is worth."""
 
 Json = dict[str, object]
 logger = logging.getLogger(__name__)

@@ -8,6 +8,7 @@ from registry_status.model import Desired, InstanceStatus, Life, OutcomeKind
 from registry_status.sync.instances import InstanceKey
 
 BACKOFF_FIRST = 0.2
+"""Seconds of the first backoff at most, and by which a wait that the registry asked for varies."""
 
 
 @dataclass(slots=True)

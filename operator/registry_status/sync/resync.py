@@ -22,6 +22,7 @@ from registry_status.sync.instances import Held, InstanceKey
 from registry_status.sync.matching import Matched, Refused
 
 JITTER = 0.1
+"""By how much of itself a wait varies, so that operators do not march in step."""
 IDLE = 1.0
 """Seconds until the next look whether there are services by now."""
 FIGHT_REPAIRS = 3
