@@ -349,6 +349,27 @@ def test_a_line_that_only_looks_whole_is_a_fault_once_it_would_go_past_kopf() ->
     assert lines.fault is WatchFault.MALFORMED
 
 
+def test_what_kopf_was_given_is_in_its_queues_until_it_has_brought_each_of_it() -> None:
+    queued = Queued()
+    queued.given("uid-a")
+    queued.given("uid-a")
+    queued.brought("uid-a")
+    assert "uid-a" in queued
+    queued.brought("uid-a")
+    queued.brought("uid-b")
+    assert "uid-a" not in queued
+    assert "uid-b" not in queued
+    queued.given("uid-b")
+    assert "uid-b" in queued, "what was never given is nobody's debt"
+
+
+def test_what_kopf_lost_with_its_queues_is_not_waited_for() -> None:
+    queued = Queued()
+    queued.given("uid-a")
+    queued.lost()
+    assert "uid-a" not in queued
+
+
 # --- what goes wrong -------------------------------------------------------------------------------
 
 
