@@ -17,6 +17,7 @@ from registry_status.cli.checks.clocks import check_clock
 from registry_status.cli.checks.finding import Area, Finding, Findings
 from registry_status.config import Settings
 from registry_status.registry import tls
+from registry_status.registry.answers import TLS_WANTED
 from registry_status.registry.tls import TlsFiles
 
 SOON = 30 * 24 * 3600.0
@@ -226,7 +227,7 @@ class _Probe:
     def _judged_answer(self, answer: aiohttp.ClientResponse, body: bytes) -> Finding:
         if 300 <= answer.status < 400:
             raise self._stop(f"it answers with a redirect (HTTP {answer.status})", NO_REGISTRY)
-        if answer.status == 400 and b"HTTP request to an HTTPS server" in body:
+        if answer.status == 400 and TLS_WANTED in body:
             raise self._stop("it speaks TLS, and the address does not", f"write https:// in {ADDRESS}")
         said = _object(body)
         if answer.status == 200 and isinstance(said.get("apiVersion"), str):
