@@ -10,13 +10,17 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from registry_status.model import Desired, InstanceStatus, Tenant
-from registry_status.registry.base import Instance, RegistryError, Service, TransientError
+from registry_status.registry.base import Instance, RegistryError, Service, TransientError, UnavailableError
+from registry_status.sync.clock import loop_time
 from registry_status.sync.fresh import Reading
 
 FRAMEWORK = "ServiceComb"
 VERSION = re.compile(r"3(\D|$)")
 QUIET = 3
 """So many readings in a row without a live Java Chassis 3 service, before OUTOFSERVICE is written again."""
+PATIENCE = 5.0
+"""Seconds after the first failure for which the first reading is waited for. It may be one service alone that can never be
+read, and pods that are not ready must not stay UP for that."""
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +50,8 @@ class Consumers:
         """The service that the last harm was seen for."""
         self._guessed: set[Tenant] = set()
         """Tenants whose services could not be read when `auto` had to be decided: pods may have got DOWN for that alone."""
+        self._failing_since: dict[Tenant, float] = {}
+        """Loop time of the first failure to read a tenant's services, none of which has been read yet."""
 
     def resolved(self, desired: Desired) -> InstanceStatus | None:
         """The status to write: the desired one, but DOWN for `auto` where OUTOFSERVICE would harm or that is not known."""
@@ -66,29 +72,38 @@ class Consumers:
     async def learn(self, desired: Desired, now: float) -> None:
         """See to it that the tenant's services were read once before `auto` is decided. Raises `TransientError`.
 
-        Where they may not be read it stays unknown, and DOWN is right for every consumer.
+        Where they may not be read, or cannot be for long, it stays unknown, and DOWN is right for every consumer.
         """
         if not desired.auto or desired.target is None or desired.target.tenant in self._quiet:
             return
+        tenant = desired.target.tenant
         try:
-            await self.read(desired.target.tenant, now)
-        except TransientError:
-            raise
+            await self.read(tenant, now)
         except RegistryError as error:
-            if desired.target.tenant not in self._guessed:
-                logger.warning("cannot read the services of project %s: %s", desired.target.tenant.project, error)
-            self._guessed.add(desired.target.tenant)
+            if isinstance(error, TransientError) and not self._is_out_of_patience(tenant, error):
+                raise
+            if tenant not in self._guessed:
+                logger.warning("cannot read the services of project %s: %s", tenant.project, error)
+            self._guessed.add(tenant)
+
+    def _is_out_of_patience(self, tenant: Tenant, error: TransientError) -> bool:
+        """While no address is fit to be asked, nothing can be written either."""
+        if isinstance(error, UnavailableError):
+            return False
+        return loop_time() - self._failing_since.setdefault(tenant, loop_time()) >= PATIENCE
 
     def doubt(self) -> None:
         """Others decide from now on: what was seen counts no more when it is our turn again."""
         self._quiet.clear()
         self._harmed.clear()
         self._guessed.clear()
+        self._failing_since.clear()
 
     async def read(self, tenant: Tenant, now: float) -> None:
         """Read a tenant's services, and the instances of those in question. Raises `RegistryError`."""
         before = self._quiet.get(tenant)
         harmed = await self._find(tenant, now)
+        self._failing_since.pop(tenant, None)
         if harmed is not None:
             self._quiet[tenant], self._harmed[tenant] = 0, harmed
         else:
@@ -113,10 +128,16 @@ class Consumers:
         return self._quiet.get(tenant, 0) >= QUIET
 
     async def _find(self, tenant: Tenant, now: float) -> str | None:
-        """The name of a service on Java Chassis 3 with instances, if there is one."""
-        for service in (await self._reader.services(tenant, now)).value:
-            if _is_in_question(service) and (await self._reader.instances(tenant, service.service_id, now)).value:
-                return service.name
+        """The name of a service on Java Chassis 3 with instances, if there is one. One that cannot be read hides no other."""
+        trouble: RegistryError | None = None
+        for service in filter(_is_in_question, (await self._reader.services(tenant, now)).value):
+            try:
+                if (await self._reader.instances(tenant, service.service_id, now)).value:
+                    return service.name
+            except RegistryError as error:
+                trouble = error
+        if trouble is not None:
+            raise trouble
         return None
 
 

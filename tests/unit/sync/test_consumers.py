@@ -9,9 +9,9 @@ import pytest
 from registry_status.model import Desired, InstanceStatus, OutcomeKind, PodRef, Reason, Target, Tenant
 from registry_status.registry.base import Instance, PermanentError, RegistryError, Service, TransientError
 from registry_status.registry.devserver import NewInstance, NewService
-from registry_status.sync.consumers import QUIET, Consumers
+from registry_status.sync.consumers import PATIENCE, QUIET, Consumers
 from registry_status.sync.fresh import Reading
-from tests.world import ASKED, SERVICE, World, on_virtual_time
+from tests.world import ASKED, SERVICE, StateRegistry, World, on_virtual_time
 
 LOST: dict[str, Any] = {"ready": "False", "ready_since": 9}
 
@@ -153,6 +153,69 @@ async def test_where_services_may_not_be_read_it_is_down() -> None:
     await world.pass_time()
     assert world.status(instance) == "DOWN"
     assert world.kinds() == [OutcomeKind.DELIVERED]
+
+
+class OneUnreadable(StateRegistry):
+    """It stumbles over the instances of one service, whoever asks for them."""
+
+    async def list_instances(self, tenant: Tenant, service_id: str) -> Sequence[Instance]:
+        if service_id == "broken":
+            raise TransientError("500003", "cannot read it")
+        return await super().list_instances(tenant, service_id)
+
+
+def broken_service(world: World) -> None:
+    world.state.create_service(NewService(name="broken", service_id="broken", **CHASSIS_3))
+
+
+@on_virtual_time
+async def test_one_service_that_can_never_be_read_does_not_leave_pods_up_that_are_not_ready() -> None:
+    world = World(registry=OneUnreadable)
+    broken_service(world)
+    instance = world.register()
+    world.see(**LOST)
+    await world.pass_time(PATIENCE + 3)
+    assert world.status(instance) == "DOWN"
+    assert world.kinds()[-1] is OutcomeKind.DELIVERED
+    world.state.delete_service("broken")
+    await world.pass_time(40)
+    assert world.status(instance) == "OUTOFSERVICE"
+
+
+@on_virtual_time
+async def test_services_that_can_never_be_listed_do_not_leave_pods_up_that_are_not_ready() -> None:
+    world = World()
+    world.registry.fails = lambda what: TransientError("timeout", "too many") if what == "list-services" else None
+    instance = world.register()
+    world.see(**LOST)
+    await world.pass_time(PATIENCE + 3)
+    assert world.status(instance) == "DOWN"
+
+
+@on_virtual_time
+async def test_services_that_cannot_be_read_for_a_moment_are_waited_for() -> None:
+    world = World()
+    world.registry.fails = lambda what: TransientError("http-503", "a moment") if what == "list-services" else None
+    instance = world.register()
+    world.see(**LOST)
+    await world.pass_time(PATIENCE - 1)
+    assert world.status(instance) == "UP"
+    world.registry.fails = None
+    await world.pass_time(3)
+    assert world.written() == ["OUTOFSERVICE"]
+
+
+@on_virtual_time
+async def test_a_service_that_cannot_be_read_hides_no_other_that_is_harmed() -> None:
+    world = World(registry=OneUnreadable)
+    instance = world.register()
+    world.see(**LOST)
+    await world.pass_time(1)
+    assert world.status(instance) == "OUTOFSERVICE"
+    broken_service(world)
+    other_service(world, **CHASSIS_3)
+    await world.pass_time(70)
+    assert world.status(instance) == "DOWN"
 
 
 @on_virtual_time
