@@ -140,8 +140,10 @@ class WatchedRegistry(StateRegistry):
 class Story:
     """The world, and what is true in it."""
 
+    registry_kind: type[WatchedRegistry] = WatchedRegistry
+
     def __init__(self, delay: float, *, trust_ids: bool = False) -> None:
-        self.world = World(registry=WatchedRegistry, trust_ids=trust_ids)
+        self.world = World(registry=self.registry_kind, trust_ids=trust_ids)
         self.world.registry.delay = delay
         assert isinstance(self.world.registry, WatchedRegistry)
         self.registry: WatchedRegistry = self.world.registry
