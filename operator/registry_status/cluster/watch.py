@@ -1,12 +1,14 @@
 """The watch of pods: kopf, told how to run, and kept running.
 
 kopf ends on conditions that an operator must outlive. `run_pod_watch` starts it anew in the same process, so that what is
-queued, remembered and leased elsewhere in the program stays. Three habits of kopf's need care:
+queued, remembered and leased elsewhere in the program stays. Four habits of kopf's need care:
 
 - its `run_tasks` cancels every task of the event loop that was not there before it, ours included: it is told to ignore all;
 - it sets a SIGKILL timer on any exit that no stop flag asked for: turned off;
 - it takes SIGINT and SIGTERM over each time it starts. They are taken back in the same step of the event loop, before any
-  signal can reach kopf's handlers; they set the stop event.
+  signal can reach kopf's handlers; they set the stop event;
+- it leaves tasks behind: of several watches it forgets the others when one fails, and these would hold up the end of the
+  program for good. What it leaves is ended.
 """
 
 import asyncio
@@ -16,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Container, Coroutine, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import aiohttp
@@ -39,6 +42,9 @@ LONGEST_WATCH = 600
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 2.0
 """Seconds between attempts while the API server is away; two replicas cost it next to nothing, and a watch that is back late
 leaves callers with pods that are gone."""
+LEFT_WITHIN = 2.0
+"""Seconds in which what kopf has left behind must end; a watch takes half a second for its queues."""
+KOPF = f"{Path(kopf.__file__).parent}/"
 HEALTHY_AFTER = 60.0
 """Seconds after which a run of kopf counts as one that worked."""
 
@@ -151,6 +157,7 @@ async def _unless(stop: asyncio.Event, awaited: Coroutine[None, None, _T]) -> _T
 async def _run_kopf(
     settings: Settings, kopf_settings: kopf.OperatorSettings, registry: kopf.OperatorRegistry, stop: asyncio.Event
 ) -> None:
+    before = asyncio.all_tasks()
     tasks = await kopf.spawn_tasks(
         registry=registry,
         settings=kopf_settings,
@@ -161,7 +168,27 @@ async def _run_kopf(
         identity=cast("Any", "registry-status-operator"),  # else kopf looks up users and host names for peering, which is off
     )
     _own_signals(stop)
-    await kopf.run_tasks(tasks, ignored=_Everything())
+    try:
+        await kopf.run_tasks(tasks, ignored=_Everything())
+    finally:
+        await _end(lambda task: task not in before and _code_of_kopf(task) == "guard")
+        await _end(lambda task: task not in before and bool(_code_of_kopf(task)))
+
+
+async def _end(chosen: Callable[["asyncio.Task[Any]"], bool]) -> None:
+    """End these tasks. Guarded ones, as watches are, go first: they end those that they have made, and wait for them."""
+    left = [task for task in asyncio.all_tasks() if chosen(task)]
+    for task in left:
+        task.cancel()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LEFT_WITHIN):
+            await asyncio.gather(*left, return_exceptions=True)
+
+
+def _code_of_kopf(task: "asyncio.Task[Any]") -> str:
+    """Which of kopf's functions a task runs; empty: none."""
+    code = getattr(task.get_coro(), "cr_code", None)
+    return code.co_name if code is not None and code.co_filename.startswith(KOPF) else ""
 
 
 def _own_signals(stop: asyncio.Event) -> None:

@@ -383,6 +383,22 @@ async def test_a_broken_line_that_looks_whole_leads_to_a_new_list(
     assert run.listener.kinds() == [fault]
 
 
+async def test_of_several_watches_none_is_left_when_one_has_ended_kopf(api: FakeApi) -> None:
+    """One that is left would watch on beside those of the next run, and hold up the end of the program for good."""
+    broken = line("ADDED", pod("bad")).replace(b'"spec":{}', b'"spec":{"a" 1}')
+    api.play(sends(end_of_list() + broken), namespace="a")
+    async with running(api, namespaces=("a", "b", "c"), watch_filter=False) as run:
+        await until(lambda: WatchFault.RESTARTED in run.listener.kinds())
+        await until(lambda: len(run.listener.finished) >= 5)
+        watches = [task for task in tasks_of_kopf() if task.get_name().startswith("watcher for ")]
+        assert len(watches) == 3
+    assert not tasks_of_kopf()
+
+
+def tasks_of_kopf() -> "list[asyncio.Task[Any]]":
+    return [task for task in asyncio.all_tasks() if "/kopf/" in getattr(task.get_coro(), "cr_code").co_filename]  # noqa: B009
+
+
 @pytest.mark.parametrize("status", [426, 505])
 async def test_a_server_that_does_not_speak_http_1_0_is_not_asked_for_it_again(api: FakeApi, status: int) -> None:
     api.play(refuses(status), sends(added("a") + end_of_list(), then="end"))
