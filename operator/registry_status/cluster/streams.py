@@ -48,8 +48,6 @@ logger = logging.getLogger(__name__)
 PODS = re.compile(r"/api/v1/(?:namespaces/(?P<namespace>[^/]+)/)?pods$")
 CORE = "/api/v1"
 """Where an API server tells that there are pods."""
-SHORT_PAUSE = re.compile(r"[0-9]{1,2}")
-"""A `Retry-After` for kopf: at a date, which HTTP allows, it would end, and it would sleep for a year. It pauses by itself."""
 PACE = 0.5
 """Seconds between the starts of two watches (or lists) of the same pods."""
 SLOWEST_PACE = 10.0
@@ -58,6 +56,8 @@ EARLY = 10.0
 """Seconds by which a watch may end before its time: the server counts from the request, which may have waited for its turn."""
 SHORT_LIVED = 5.0
 """Seconds. A watch that lived less was no success, whatever ended it."""
+LONGEST_WAIT = 30.0
+"""Seconds of a wait that a server asks for (`Retry-After`) which are granted: a watch that waits for longer looks stuck."""
 LIST_SILENCE = 60.0
 """Seconds without a byte within a list after which it is begun anew."""
 HEAD_WITHIN = 60.0
@@ -86,7 +86,7 @@ version that it has yet to come to, and keeps silent until then."""
 PROGRESS_EVERY = 1.0
 """Seconds after which it is worth telling once more that bytes arrive."""
 OK, BAD_REQUEST, FORBIDDEN, NOT_ACCEPTABLE, INVALID = 200, 400, 403, 406, 422
-UPGRADE_REQUIRED, THROTTLED, SERVER_ERROR, VERSION_REFUSED = 426, 429, 500, 505
+UPGRADE_REQUIRED, THROTTLED, SERVER_ERROR, UNAVAILABLE, VERSION_REFUSED = 426, 429, 500, 503, 505
 
 
 class WatchListener(Protocol):
@@ -333,9 +333,9 @@ class Watch:
             response = await self._try(request, handler, within)
             if response.status >= BAD_REQUEST:
                 await self._hear(response)
-            if response.status == THROTTLED and not SHORT_PAUSE.fullmatch(response.headers.get("Retry-After", "0")):
-                response.close()
-                raise aiohttp.ClientConnectionError(f"{THROTTLED} with a Retry-After that is no matter of seconds")
+            if response.status == THROTTLED:
+                await asyncio.sleep(_wait_asked_for(response))
+                response.status = UNAVAILABLE  # kopf ends on a wait that is no number, and grants any that is one
             if response.status != UNAUTHORIZED:
                 return response
             response.close()
@@ -358,11 +358,10 @@ class Watch:
             raise
 
     async def _hear(self, response: aiohttp.ClientResponse) -> None:
-        """Tell of a refusal and why; kopf is given the words, too."""
-        words = (await _words(response)).decode("utf-8", "replace")
-        refusal = Refusal(response.content, concealed(words, response.request_info.headers).encode())
-        response.content = cast("aiohttp.StreamReader", refusal)
-        why = message(json_object(refusal.words), response.request_info.headers)
+        """Tell of a refusal and why; kopf, which ends on words that it cannot read, is spared them."""
+        words = await _words(response)
+        response.content = cast("aiohttp.StreamReader", Refusal(response.content))
+        why = message(json_object(words), response.request_info.headers)
         what = f"{response.status} {shown(response.reason or '')} for {response.url.path}"
         self.suffered(fault_of(response.status), f"{what}: {why}" if why else what)
 
@@ -595,15 +594,11 @@ class RestartedStream(_Content):
 
 
 class Refusal(_Content):
-    """An error that has been read."""
-
-    def __init__(self, inner: aiohttp.StreamReader, words: bytes) -> None:
-        super().__init__(inner)
-        self.words = words
+    """An error that has been read, and told: it is known by its status."""
 
     async def read(self) -> bytes:
-        """Return the error."""
-        return self.words
+        """Return an object that says nothing."""
+        return b"{}"
 
 
 class SiftedPage(_Content):
@@ -626,7 +621,13 @@ class SiftedPage(_Content):
 
 def _is_final(status: int) -> bool:
     """Whether kopf would end on this status; the others it repeats."""
-    return BAD_REQUEST <= status < SERVER_ERROR and status not in (FORBIDDEN, THROTTLED)
+    return BAD_REQUEST <= status < SERVER_ERROR and status != FORBIDDEN
+
+
+def _wait_asked_for(response: aiohttp.ClientResponse) -> float:
+    """Seconds; 0 for what is no number, as kopf makes a pause of its own. API servers write numbers, no dates."""
+    text = response.headers.get("Retry-After", "").strip()
+    return min(float(text), LONGEST_WAIT) if text.isascii() and text.isdigit() else 0.0
 
 
 def _is_json(response: aiohttp.ClientResponse, body: bytes) -> bool:

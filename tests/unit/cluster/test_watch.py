@@ -723,12 +723,38 @@ async def test_resources_that_are_not_found_at_first_are_asked_for_again(api: Fa
         await until(lambda: run.names() == ["a"])
 
 
-@pytest.mark.parametrize("wait", ["Wed, 21 Oct 2037 07:28:00 GMT", "99999999", "-1", "nan", "1e9", "soon"])
-async def test_a_retry_after_that_is_no_matter_of_seconds_neither_ends_it_nor_makes_it_sleep(api: FakeApi, wait: str) -> None:
-    api.play(refuses(429, headers={"Retry-After": wait}), sends(added("a") + end_of_list()))
-    async with running(api) as run:
-        await until(lambda: run.names() == ["a"])
+@pytest.mark.parametrize("asked", ["3600", "99999999", "1e9", "inf", "nan", "-1", "soon", "Wed, 21 Oct 2026 07:28:00 GMT"])
+async def test_a_server_that_asks_for_an_absurd_wait_is_asked_again_and_no_other_watch_suffers(
+    api: FakeApi, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    """A watch that waits for an hour looks stuck, and gets the operator killed; kopf ends on what is no number."""
+    monkeypatch.setattr(streams, "LONGEST_WAIT", 0.3)
+    api.play(refuses(429, headers={"Retry-After": asked}), sends(added("a") + end_of_list()), namespace="a")
+    async with running(api, namespaces=("a", "b")) as run:
+        await until(lambda: run.names() == ["a"], 5)
     assert run.listener.kinds() == [WatchFault.THROTTLED]
+    assert run.listener.started.count("b") == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (502, "Café".encode("latin-1"), "text/html"),
+        (502, "Café".encode("latin-1"), "application/json"),
+        (503, "Café".encode(), "text/html; charset=utf-16"),
+        (429, b'{"kind": "Status", "details": [1]}', "application/json"),
+        (429, b'{"kind": "Status", "details": {"retryAfterSeconds": "soon"}}', "application/json"),
+    ],
+)
+async def test_a_refusal_in_odd_words_ends_no_other_watch(api: FakeApi, status: int, body: bytes, kind: str) -> None:
+    async def act(_: web.Request) -> web.StreamResponse:
+        return web.Response(status=status, body=body, headers={"Content-Type": kind})
+
+    api.play(act, sends(added("a") + end_of_list()), namespace="a")
+    async with running(api, namespaces=("a", "b")) as run:
+        await until(lambda: run.names() == ["a"], 5)
+    assert WatchFault.RESTARTED not in run.listener.kinds()
+    assert run.listener.started.count("b") == 1
 
 
 async def test_a_server_that_closes_at_once_is_asked_ever_more_slowly(api: FakeApi) -> None:
