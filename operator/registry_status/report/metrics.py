@@ -129,7 +129,8 @@ class Metrics:
         tasks: Callable[[], int] | None = None,
     ) -> None:
         """Name the owners of what is read at scrape time, as they come into being."""
-        self._live.statuses = statuses or self._live.statuses
+        if statuses is not None:  # an engine without pods yet is false
+            self._live.statuses = statuses
         self._live.watch_age = watch_age or self._live.watch_age
         self._live.leading = leading or self._live.leading
         self._live.tasks = tasks or self._live.tasks

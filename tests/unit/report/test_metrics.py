@@ -39,6 +39,13 @@ class Statuses:
         return 2
 
 
+class NoneYet(Statuses):
+    """As an engine is before it tracks any pod."""
+
+    def __len__(self) -> int:
+        return 0
+
+
 def samples(metrics: Metrics) -> dict[str, float]:
     """Every sample of ours, named as in the text, without the prefix."""
     found: dict[str, float] = {}
@@ -133,6 +140,12 @@ def test_owners_may_come_one_by_one() -> None:
     metrics.attach(leading=lambda: False)
     found = samples(metrics)
     assert (found["queue_depth"], found["leader"]) == (2, 0)
+
+
+def test_statuses_are_asked_of_one_who_has_no_pods_when_he_is_named() -> None:
+    metrics = Metrics()
+    metrics.attach(statuses=NoneYet())
+    assert samples(metrics)["queue_depth"] == 2
 
 
 def test_the_process_and_the_version_are_told() -> None:
