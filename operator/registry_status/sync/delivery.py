@@ -437,19 +437,18 @@ class Delivery:
         record.attempts = 0
         record.measured = record.measured or not written  # what needs no write is delivered: a later one repairs drift
         self._retries.was_served(record, written)
-        status = self.consumers.resolved(desired)
-        is_said = record.current is not None or (bool(record.older) and status is not InstanceStatus.UP)
-        record.acknowledged = status if is_said else None
+        said = self._said(record, desired)
+        record.acknowledged = self.consumers.resolved(desired) if said else None
         self._teller.harm(record, desired)
         self._open_gate(record, desired)
         if record.current is None and not self._is_ending(desired):
-            return self._missing(record, desired, written)
+            return self._missing(record, desired, written, said)
         if record.told is OutcomeKind.NOT_FOUND and record.current is None:
             record.told = OutcomeKind.DELIVERED  # it went as it was: nothing has recovered
         elif record.told is OutcomeKind.NOT_FOUND:
-            self._teller.delivered(record, desired, written)
+            self._teller.delivered(record, desired, written, said)
         else:
-            self._teller.arrived(record, desired, written)
+            self._teller.arrived(record, desired, written, said)
         if desired.gone:
             return self._while_gone(record)
         if record.current is None and desired.evidence is not None and desired.evidence.running:
@@ -458,6 +457,14 @@ class Delivery:
         if record.certain and not self._may_rise_by_itself(record, desired):
             return None
         return self._reread(record, self._look_again(record))
+
+    def _said(self, record: PodRecord, desired: Desired) -> tuple[str, ...]:
+        """The instances of which the registry says what the pod calls for: older lives' are DOWN while it is UP."""
+        status = self.consumers.resolved(desired)
+        if status is InstanceStatus.UP and record.current is None:
+            return ()
+        found = ((key, self.instances.get(key)) for key in record.instances)
+        return tuple(key.instance_id for key, held in found if held is not None and held.status == status)
 
     def _open_gate(self, record: PodRecord, desired: Desired) -> None:
         """Callers find the pod now: a rollout may go on."""
@@ -470,9 +477,9 @@ class Delivery:
         """Some SDKs register as STARTING and write UP themselves soon after: until the pod was first Ready that is put back."""
         return desired.reason is Reason.CONTAINER_STARTING and bool(record.instances) and self._in_window(record)
 
-    def _missing(self, record: PodRecord, desired: Desired, written: int) -> float | None:
+    def _missing(self, record: PodRecord, desired: Desired, written: int, said: tuple[str, ...]) -> float | None:
         """No instance of the present life: no failure, but one to look for."""
-        self._teller.arrived(record, desired, written)
+        self._teller.arrived(record, desired, written, said)
         if record.ready_since is not None and loop_time() - record.ready_since >= MISSING_AFTER:
             where = desired.target.where if desired.target is not None else ""
             text = (

@@ -9,6 +9,9 @@ from registry_status.sync.consumers import Consumers
 from registry_status.sync.desired import PodRecord
 from registry_status.sync.instances import Held
 
+UNANSWERED = (OutcomeKind.FAILING, OutcomeKind.REJECTED, OutcomeKind.AUTH_FAILED)
+"""Troubles that end with the registry's answer."""
+
 
 class Reporter(Protocol):
     """Is told what becomes of deliveries; must not block."""
@@ -68,18 +71,25 @@ class Teller:
         )
         self._reporter.outcome(outcome)
 
-    def arrived(self, record: PodRecord, desired: Desired, written: int) -> None:
+    def arrived(self, record: PodRecord, desired: Desired, written: int, said: tuple[str, ...]) -> None:
         """Tell that all is as it should be, if that is worth a word: after a write, or at the end of a trouble."""
         if written or record.told not in (None, OutcomeKind.DELIVERED, OutcomeKind.NOT_FOUND):
-            self.delivered(record, desired, written)
+            self.delivered(record, desired, written, said)
 
-    def delivered(self, record: PodRecord, desired: Desired, written: int) -> None:
-        """Tell what the registry says now."""
-        text = "the registry answers again; it has no instance of the pod"
-        if record.instances:
+    def delivered(self, record: PodRecord, desired: Desired, written: int, said: tuple[str, ...]) -> None:
+        """Tell what the registry says now. `said` are the instances of which it says what the pod calls for.
+
+        There may be others: those of earlier lives are DOWN while the pod is UP, and a gone pod's may be a successor's.
+        """
+        if said:
             already = "" if written else ", as it was already"
-            text = f"{', '.join(record.instance_ids)}: {self._consumers.resolved(desired)} ({desired.message}){already}"
-        self.tell(record, OutcomeKind.DELIVERED, text, written=written)
+            text = f"{', '.join(said)}: {self._consumers.resolved(desired)} ({desired.message}){already}"
+        elif record.instances:
+            text = f"nothing is left to write ({desired.message})"
+        else:
+            answers = "answers again; it " if record.told in UNANSWERED else ""
+            text = f"the registry {answers}has no instance of the pod"
+        self.tell(record, OutcomeKind.DELIVERED, text, written=written, instances=said)
 
     def failed(self, record: PodRecord, error: RegistryError) -> None:
         """Tell that the registry could not be asked, or has refused."""

@@ -42,7 +42,7 @@ class Case:
         self.teller.failed(self.record, error)
 
     def arrive(self, written: int) -> None:
-        self.teller.arrived(self.record, self.desired, written)
+        self.teller.arrived(self.record, self.desired, written, self.record.instance_ids)
 
     @property
     def kinds(self) -> list[OutcomeKind]:

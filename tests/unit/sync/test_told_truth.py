@@ -1,0 +1,51 @@
+"""What is told of a pod is so in the registry, and what is over is told as over."""
+
+from registry_status.model import OutcomeKind
+from tests.pods import running
+from tests.world import SERVICE, World, on_virtual_time
+
+ANNOTATED = {"service-id": SERVICE, "instance-id": "db-0"}
+
+
+@on_virtual_time
+async def test_an_earlier_lifes_instance_is_not_told_to_be_up() -> None:
+    world = World()
+    old = world.register()
+    world.see(statuses=[running(0)], ready="True", ready_since=0.0)
+    await world.pass_time(10)
+    world.see(statuses=[running(10, restarts=1)], ready="False", ready_since=10.0)
+    await world.pass_time(5)
+    new = world.register()
+    await world.pass_time(5)
+    world.see(statuses=[running(10, restarts=1)], ready="True", ready_since=20.0)
+    await world.pass_time()
+    told = world.outcomes[-1]
+    assert (world.status(old), world.status(new)) == ("DOWN", "UP")
+    assert (told.message, told.instances) == (f"{new}: UP (the pod is Ready)", (new,))
+
+
+@on_virtual_time
+async def test_a_gone_pods_instance_that_is_its_successors_is_not_told_to_be_down() -> None:
+    world = World()
+    instance = world.register(instance_id="db-0")
+    world.see(ANNOTATED, uid="uid-1", statuses=[running(0)], ready_since=0.0)
+    await world.pass_time(10)
+    world.see(ANNOTATED, uid="uid-2", statuses=[running(5)], ready_since=10.0)
+    await world.pass_time(10)
+    world.see(ANNOTATED, uid="uid-1", statuses=[running(0)], ready_since=0.0, deleted=True)
+    await world.pass_time()
+    assert world.status(instance) == "UP"
+    assert world.engine.acknowledged_counts() == {"UP": 1}
+    assert [outcome.message for outcome in world.outcomes[1:]] == ["nothing is left to write (the pod has been deleted)"]
+
+
+@on_virtual_time
+async def test_a_registry_that_never_failed_is_not_told_to_answer_again() -> None:
+    world = World()
+    wrong = ANNOTATED | {"terminating-status": "down"}
+    world.see(wrong, statuses=[running(0)], ready_since=0.0)
+    await world.pass_time()
+    world.see(ANNOTATED, statuses=[running(0)], ready_since=0.0)
+    await world.pass_time()
+    told = world.outcomes[-1]
+    assert (told.kind, told.message) == (OutcomeKind.DELIVERED, "the registry has no instance of the pod")
