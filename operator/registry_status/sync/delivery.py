@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, KeysView, Sequence
 from dataclasses import dataclass
 
 from registry_status.model import Desired, InstanceStatus, OutcomeKind, PodRef, Reason, Target, Tenant
@@ -129,8 +129,8 @@ class Delivery:
         return None
 
     @property
-    def waiting(self) -> int:
-        """How many pods wait to be tried again, or for the registry to work again."""
+    def waiting(self) -> KeysView[str]:
+        """The uids of pods that wait to be tried again, or for the registry to work again: a view."""
         return self._retries.waiting
 
     def doubt(self) -> None:
@@ -190,6 +190,7 @@ class Delivery:
         for _ in range(3):
             refused = await self._rematch(record, desired, target) if self._rematch_due(record) else None
             if refused is not None and desired.gone:
+                self._served(record, 0)
                 record.told = OutcomeKind.DELIVERED  # nothing can be done for it any more, and nobody is left to tell
                 return self._while_gone(record)
             try:
@@ -343,15 +344,18 @@ class Delivery:
 
         But another life's is not to be put UP.
         """
+        written = 0
         lives_on = desired.evidence is not None and record.matched_life == desired.evidence.life
         if record.instances and (lives_on or self.consumers.resolved(desired) is not InstanceStatus.UP):
-            await self._write_each(record, desired)
+            written, _ = await self._write_each(record, desired)
+        self._served(record, written)
         self._teller.tell(record, OutcomeKind.CONFLICT, refused.message, instances=refused.instances)
         return self._look_again(record)
 
     async def _write_all(self, record: PodRecord, desired: Desired) -> float | None:
         written, lost = await self._write_each(record, desired)
         if lost and not desired.ended:
+            self._served(record, written)
             owner = lost[0].owner
             self._teller.lost(record, lost[0], self._records.get(owner) if owner is not None else None)
             return self._look_again(record)
@@ -434,9 +438,8 @@ class Delivery:
     # --- telling ---------------------------------------------------------------------------
 
     def _arrived(self, record: PodRecord, desired: Desired, written: int) -> float | None:
-        record.attempts = 0
+        self._served(record, written)
         record.measured = record.measured or not written  # what needs no write is delivered: a later one repairs drift
-        self._retries.was_served(record, written)
         said = self._said(record, desired)
         record.acknowledged = self.consumers.resolved(desired) if said else None
         self._teller.harm(record, desired)
@@ -457,6 +460,11 @@ class Delivery:
         if record.certain and not self._may_rise_by_itself(record, desired):
             return None
         return self._reread(record, self._look_again(record))
+
+    def _served(self, record: PodRecord, written: int) -> None:
+        """The registry has answered all that it was asked: the pod waits for it no more."""
+        record.attempts = 0
+        self._retries.was_served(record, written)
 
     def _said(self, record: PodRecord, desired: Desired) -> tuple[str, ...]:
         """The instances of which the registry says what the pod calls for: older lives' are DOWN while it is UP."""
@@ -557,6 +565,7 @@ class Delivery:
         self.unclaim_all(record)
         desired = record.desired
         if desired.reason is Reason.INVALID:
+            self._retries.forget(record.uid)
             self._teller.tell(record, OutcomeKind.INVALID, desired.message)
             return
         self._teller.tell(record, OutcomeKind.RELEASED, desired.message)

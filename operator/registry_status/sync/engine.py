@@ -79,7 +79,7 @@ class Engine:
     @property
     def queued(self) -> int:
         """How many pods wait for a delivery, or are being worked on now."""
-        return self._workers.busy + self._delivery.waiting
+        return len(self._delivery.waiting | self._workers.running)
 
     def desired_counts(self) -> Mapping[InstanceStatus, int]:
         """How many pods call for each status."""

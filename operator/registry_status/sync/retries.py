@@ -1,7 +1,7 @@
 """Who tries again when: pods whose last attempt the registry failed (DESIGN 6)."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, KeysView
 from itertools import islice
 
 from registry_status.registry.base import AuthError, RegistryError, TransientError
@@ -36,9 +36,9 @@ class Retries:
         """How often the registry has begun to work again."""
 
     @property
-    def waiting(self) -> int:
-        """How many pods wait."""
-        return len(self._waiting)
+    def waiting(self) -> KeysView[str]:
+        """The uids of those that wait: a view."""
+        return self._waiting.keys()
 
     def wait_for_turn(self, record: PodRecord) -> float:
         """Seconds until a retry is allowed to run; it has its place then, and does not ask again."""
@@ -52,10 +52,12 @@ class Retries:
         return wait
 
     def failed(self, record: PodRecord, error: RegistryError) -> None:
-        """Note that an attempt failed. What the registry says to wait for waits by itself."""
+        """Note that an attempt failed. What the registry says to wait for waits by itself, also where it stood in the row."""
         record.hurried = False
         if _least_wait(error) is None:
             self._waiting[record.uid] = None
+        else:
+            self.forget(record.uid)
 
     def delay(self, record: PodRecord, error: RegistryError) -> float:
         """Seconds until the next attempt. The fewer pods fail, the less a retry costs, and the sooner it comes."""
@@ -88,7 +90,7 @@ class Retries:
             self._retry_now(other)
 
     def forget(self, uid: str) -> None:
-        """The pod is tracked no more."""
+        """The pod waits no more: it is not tracked, or not to be written."""
         self._waiting.pop(uid, None)
 
     def clear(self) -> None:

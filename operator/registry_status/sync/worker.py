@@ -34,7 +34,12 @@ class KeyedWorkers:
     @property
     def busy(self) -> int:
         """How many keys are being worked on now."""
-        return sum(slot.task is not None for slot in self._slots.values())
+        return len(self.running)
+
+    @property
+    def running(self) -> set[str]:
+        """The keys that are being worked on now."""
+        return {key for key, slot in self._slots.items() if slot.task is not None}
 
     @property
     def waiting(self) -> int:
