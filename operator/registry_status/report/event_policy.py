@@ -170,6 +170,10 @@ class _Pod:
     spent: bool = False
     """Something was said of this pod: its bucket is worth remembering."""
 
+    def say_anew(self) -> None:
+        """The pod's state has become another, to who reads its Events: what was said of the one before may be said again."""
+        self.said = {kind: said for kind, said in self.said.items() if kind in MOMENTS}
+
 
 class EventPolicy:
     """Keeps for each pod in trouble what was said of it, and for all of them what is still to be said."""
@@ -296,6 +300,8 @@ class EventPolicy:
         before = pod.said.get(kind)
         if before is not None and before[0] == text and now - before[1] < REPEAT_AFTER:
             return False
+        if kind not in MOMENTS:
+            pod.say_anew()
         pod.said[kind] = (text, now)
         return True
 
@@ -313,7 +319,8 @@ class EventPolicy:
         if pod.kind is kind:
             return
         self._leave(pod, now)
-        pod.said.pop(kind, None)
+        if kind is OutcomeKind.DELIVERED:
+            pod.say_anew()
         pod.kind, pod.since = kind, now
 
     def _leave(self, pod: _Pod, now: float) -> None:
@@ -389,6 +396,7 @@ class EventPolicy:
             self._dropped(DropCause.POD_LIMIT)
             return None
         pod.spent = True
+        pod.say_anew()
         note = _warning(pod.failing, pod.since)
         self._stands(pod, note)
         return note

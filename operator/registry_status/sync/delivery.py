@@ -191,7 +191,8 @@ class Delivery:
             refused = await self._rematch(record, desired, target) if self._rematch_due(record) else None
             if refused is not None and desired.gone:
                 self._served(record, 0)
-                record.told = OutcomeKind.DELIVERED  # nothing can be done for it any more, and nobody is left to tell
+                self._teller.arrived(record, desired, 0, ())  # nothing can be done for it any more
+                record.told = OutcomeKind.DELIVERED
                 return self._while_gone(record)
             try:
                 if refused is not None:
@@ -487,8 +488,9 @@ class Delivery:
 
     def _missing(self, record: PodRecord, desired: Desired, written: int, said: tuple[str, ...]) -> float | None:
         """No instance of the present life: no failure, but one to look for."""
-        self._teller.arrived(record, desired, written, said)
-        if record.ready_since is not None and loop_time() - record.ready_since >= MISSING_AFTER:
+        if record.ready_since is None or loop_time() - record.ready_since < MISSING_AFTER:
+            self._teller.arrived(record, desired, written, said)
+        else:
             where = desired.target.where if desired.target is not None else ""
             text = (
                 f"the pod has been Ready for {MISSING_AFTER:g} s, but service {where} has no instance of it; "

@@ -212,6 +212,19 @@ class TestRepetition:
         stage = Stage().report(outcome(REJECTED)).post().report(outcome(DELIVERED)).post().report(outcome(REJECTED)).post()
         assert stage.told == ["RegistryUpdateFailed", "RegistryUpdateRecovered", "RegistryUpdateFailed"]
 
+    @pytest.mark.parametrize("kind", [REJECTED, NOT_FOUND, CONFLICT, AUTH_FAILED, INVALID])
+    def test_is_not_hurried_by_a_hiccup_in_between(self, kind: OutcomeKind) -> None:
+        stage = Stage()
+        for second in range(0, 300, 30):
+            stage.at(second).report(outcome(kind)).post().at(second + 26).report(outcome(FAILING))
+        assert len(stage.at(299).told) == 1
+
+    @pytest.mark.parametrize("between", [FAILING, CONFLICT, INVALID])
+    def test_after_another_warning_is_told_at_once(self, between: OutcomeKind) -> None:
+        """The newest Warning names what holds now."""
+        stage = Stage().report(outcome(REJECTED)).post().report(outcome(between)).at(10).report(outcome(REJECTED)).post()
+        assert [note.kind for note in stage.posted] == [REJECTED, between, REJECTED]
+
     def test_is_not_hurried_by_drift_in_between(self) -> None:
         stage = Stage().report(*[outcome(REJECTED), outcome(DRIFTED)] * 5).post()
         assert stage.told == ["RegistryUpdateFailed", "RegistryStatusDrifted"]

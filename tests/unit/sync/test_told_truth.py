@@ -1,6 +1,7 @@
 """What is told of a pod is so in the registry, and what is over is told as over."""
 
 from registry_status.model import OutcomeKind
+from registry_status.registry.base import TransientError
 from tests.pods import running
 from tests.world import SERVICE, World, on_virtual_time
 
@@ -49,3 +50,30 @@ async def test_a_registry_that_never_failed_is_not_told_to_answer_again() -> Non
     await world.pass_time()
     told = world.outcomes[-1]
     assert (told.kind, told.message) == (OutcomeKind.DELIVERED, "the registry has no instance of the pod")
+
+
+@on_virtual_time
+async def test_a_pod_without_an_instance_does_not_recover_from_that_by_the_end_of_a_hiccup() -> None:
+    world = World()
+    world.see(statuses=[running(0)], ready_since=0.0)
+    await world.pass_time(170)
+    world.registry.failure = TransientError("http-503", "unwilling")
+    await world.pass_time(32)
+    world.registry.failure = None
+    await world.pass_time(40)
+    assert world.kinds() == [OutcomeKind.NOT_FOUND, OutcomeKind.FAILING, OutcomeKind.NOT_FOUND]
+
+
+@on_virtual_time
+async def test_a_failure_is_over_once_a_gone_pods_instance_cannot_be_told_from_others() -> None:
+    """Else a Warning that is held back would be posted after all."""
+    world = World()
+    for port in (8080, 8081):
+        world.register(endpoints=(f"rest://10.244.0.7:{port}",))
+    world.registry.failure = TransientError("http-503", "unwilling")
+    world.see(statuses=[running(0)], ready_since=0.0)
+    await world.pass_time(1)
+    world.see(statuses=[running(0)], ready_since=0.0, deleted=True)
+    world.registry.failure = None
+    await world.pass_time(4)
+    assert world.kinds() == [OutcomeKind.FAILING, OutcomeKind.DELIVERED]
