@@ -65,6 +65,12 @@ class EventMutedError(EventGoneError):
     cause = DropCause.DRY_RUN
 
 
+class EventRetractedError(EventGoneError):
+    """Another replica reports by now."""
+
+    cause = DropCause.STANDBY
+
+
 class EventDeniedError(EventApiError):
     """The operator may not do this: its ClusterRole or Role, its token or a quota is at fault."""
 
@@ -136,6 +142,8 @@ class EventRecorder:
         self._limiter = LogLimiter(clock, interval=300.0)
         self._wake = asyncio.Event()
         self._posting = asyncio.Lock()
+        self._term = 0
+        """How often another replica has taken over: what is being posted then is not tried again."""
 
     def report(self, outcome: Outcome) -> None:
         """Note an outcome. Costs a look-up where nothing is wrong, and never raises."""
@@ -154,6 +162,7 @@ class EventRecorder:
 
     def forget_all(self) -> None:
         """Another replica reports from now on: nothing that is known, waits or is held back here is posted any more."""
+        self._term += 1
         for _ in range(self._policy.forget_all()):
             self._observer.event_dropped(DropCause.STANDBY)
 
@@ -213,11 +222,14 @@ class EventRecorder:
 
     async def _post(self, note: EventNote) -> None:
         body = event_body(note, self._operator, self._wall() - (self._clock() - note.at))
+        term = self._term
         for pause in PAUSES:
             try:
                 return await self._write(note, body)
             except EventUnavailableError as error:
                 await self._sleep(min(LONGEST_PAUSE, max(pause * (0.5 + self._jitter() / 2), error.retry_after)))
+            if term != self._term:
+                raise EventRetractedError("another replica reports")
         return await self._write(note, body)
 
     async def _write(self, note: EventNote, body: Json) -> None:

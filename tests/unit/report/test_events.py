@@ -146,6 +146,35 @@ async def test_an_api_server_that_asks_for_patience_gets_it_within_reason(asked:
         assert desk.clock.slept == [waited]
 
 
+async def test_an_event_that_is_being_tried_again_is_not_posted_once_another_replica_reports() -> None:
+    desk = Desk()
+    desk.api.trouble = lambda _: EventUnavailableError("starting")
+    async with desk.open():
+        desk.recorder.report(outcome(REJECTED))
+        await desk.clock.advance(1)
+        desk.api.trouble = lambda _: None
+        desk.recorder.forget_all()
+        desk.recorder.report(outcome(REJECTED, 2))
+        await desk.clock.advance(60)
+    assert [name.partition(".")[0] for _, name in desk.api.events] == ["web-2"]
+    assert desk.observer.dropped == {"standby": 1}
+
+
+async def test_what_is_given_up_of_an_earlier_leadership_takes_nothing_from_the_present_one() -> None:
+    desk = Desk()
+    desk.api.trouble = lambda _: EventUnavailableError("starting")
+    async with desk.open():
+        desk.recorder.report(outcome(REJECTED))
+        await desk.clock.advance(1)
+        desk.recorder.forget_all()
+        desk.api.trouble = lambda _: None
+        desk.recorder.report(outcome(REJECTED))
+        await desk.clock.advance(60)
+        desk.recorder.report(outcome(DELIVERED))
+        await desk.clock.advance(60)
+    assert desk.api.reasons == [("RegistryUpdateFailed", 1), ("RegistryUpdateRecovered", 1)]
+
+
 async def test_an_event_is_posted_once_the_api_server_is_back() -> None:
     async with Desk().open() as desk:
         desk.api.trouble = lambda _: EventUnavailableError("HTTP 503")
