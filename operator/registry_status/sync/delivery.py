@@ -417,6 +417,7 @@ class Delivery:
                 raise _UnclearError from None
             except RegistryError as error:
                 held.status = None if error.maybe_applied else before
+                record.unsure = record.unsure or (error.maybe_applied and not self._is_overtaken(record, desired))
                 raise
             finally:
                 held.touched_at = loop_time()
@@ -440,8 +441,10 @@ class Delivery:
 
     def _arrived(self, record: PodRecord, desired: Desired, written: int) -> float | None:
         self._served(record, written)
-        record.measured = record.measured or not written  # what needs no write is delivered: a later one repairs drift
         said = self._said(record, desired)
+        written = written or int(record.unsure and bool(said))  # it was applied: only its answer had been lost
+        record.unsure = False
+        record.measured = record.measured or not written  # what needs no write is delivered: a later one repairs drift
         record.acknowledged = self.consumers.resolved(desired) if said else None
         self._teller.harm(record, desired)
         self._open_gate(record, desired)

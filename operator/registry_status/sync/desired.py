@@ -49,6 +49,8 @@ class PodRecord:
     told_text: str = ""
     measured: bool = True
     """Whether the latency of the last transition was told, or is none of ours: seen late, or before there was an instance."""
+    unsure: bool = False
+    """The present status was sent, and it is not known whether that write was applied."""
     warned_of: str = ""
     """The service whose consumers the present status harms, once that was told."""
     admitted: bool = False
@@ -100,7 +102,7 @@ class PodRecord:
         if _runs(before) and not _runs(desired):
             self.stopped_since = now
         if changed:
-            self.attempts, self.has_turn, self.warned_of = 0, False, ""
+            self.attempts, self.has_turn, self.warned_of, self.unsure = 0, False, "", False
             self.measured = not self.instances
         self.ready_since = _since(self.ready_since, now, holds=desired.status is InstanceStatus.UP)
         self.gone_since = _since(self.gone_since, now, holds=desired.gone)
@@ -117,7 +119,7 @@ class PodRecord:
     def doubt(self) -> None:
         """What was achieved and told counts no more: the next one to write begins anew."""
         self.acknowledged, self.told, self.told_text, self.warned_of = None, None, "", ""
-        self.attempts, self.has_turn, self.measured, self.admitted = 0, False, True, False
+        self.attempts, self.has_turn, self.measured, self.admitted, self.unsure = 0, False, True, False, False
 
     def backoff(self, least: float | None, longest: float, chance: random.Random) -> float:
         """Seconds until the next attempt: as the registry asked for, else doubling with full jitter."""

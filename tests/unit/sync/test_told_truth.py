@@ -77,3 +77,21 @@ async def test_a_failure_is_over_once_a_gone_pods_instance_cannot_be_told_from_o
     world.registry.failure = None
     await world.pass_time(4)
     assert world.kinds() == [OutcomeKind.FAILING, OutcomeKind.DELIVERED]
+
+
+@on_virtual_time
+async def test_a_write_whose_answer_was_lost_is_told_and_timed_once_it_is_seen_to_be_there() -> None:
+    world = World()
+    instance = world.register()
+    world.see(statuses=[running(0)], ready="True", ready_since=0.0)
+    await world.pass_time(10)
+    world.registry.after_write = TransientError("timeout", "no answer in time", maybe_applied=True)
+    world.see(statuses=[running(0)], ready="False", ready_since=10.0)
+    await world.pass_time()
+    world.registry.after_write = None
+    await world.pass_time(3)
+    failing, delivered = world.outcomes
+    assert (failing.kind, delivered.kind) == (OutcomeKind.FAILING, OutcomeKind.DELIVERED)
+    assert delivered.message == f"{instance}: OUTOFSERVICE (the pod was ready and is not any more)"
+    assert delivered.latency is not None
+    assert world.written() == ["OUTOFSERVICE"]
