@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry_status.model import InstanceStatus
+from registry_status.model import InstanceStatus, OutcomeKind
 from registry_status.pods.status import desired
 from registry_status.registry.base import UnavailableError
 from registry_status.registry.devserver import Refusal
@@ -15,7 +15,7 @@ from tests.pods import running, terminated
 from tests.properties import PROFILE, TIMEOUT
 from tests.story import FAULTS, Step, Story, StoryPod, internal_errors
 from tests.virtual_time import run_virtual
-from tests.world import World, on_virtual_time
+from tests.world import ASKED, World, on_virtual_time
 
 LIMIT = 3.0
 """Seconds after the outage's end, on top of what the requests take."""
@@ -162,3 +162,51 @@ async def test_a_registry_that_works_again_while_a_pod_is_about_to_hear_that_it_
     world.see()
     await world.pass_time(5)
     assert world.status(instance) == "UP"
+
+
+ENDS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
+    "an instance that is not its own": (ASKED | {"instance-id": "theirs"}, {}),
+    "another pod's better claim": (ASKED | {"instance-id": "ours"}, {}),
+    "a wrong annotation": (ASKED, ASKED | {"match": "guess"}),
+}
+
+
+@pytest.mark.parametrize(("before", "after"), ENDS.values(), ids=ENDS)
+@on_virtual_time
+async def test_a_pod_for_which_nothing_can_be_done_does_not_wait_for_a_registry_that_has_answered(
+    before: dict[str, str], after: dict[str, str]
+) -> None:
+    world = World()
+    world.register(instance_id="theirs", ip="10.9.9.9", host="other")
+    world.register(instance_id="ours")
+    world.see(ASKED | {"instance-id": "ours"}, uid="better")
+    await world.pass_time()
+    world.registry.failure = FAULTS["refused"]
+    world.see(before, uid="waits", ready="False", ready_since=9)
+    await world.pass_time(10)
+    assert world.engine.queued == 1
+    world.registry.failure = None
+    if after:
+        world.see(after, uid="waits", ready="False", ready_since=9)
+    await world.pass_time(10)
+    assert world.kinds()[-1] in (OutcomeKind.CONFLICT, OutcomeKind.INVALID)
+    assert world.engine.queued == 0
+
+
+@on_virtual_time
+async def test_pods_for_which_nothing_can_be_done_do_not_hold_up_those_behind_them() -> None:
+    world = World()
+    crowd = 300
+    for number in range(crowd):
+        world.register(instance_id=f"theirs-{number}", ip="10.9.9.9", host="other")
+    last = world.register(ip="10.244.1.1", host="last")
+    world.registry.failure = FAULTS["refused"]
+    for number in range(crowd):
+        world.see(ASKED | {"instance-id": f"theirs-{number}"}, uid=f"uid-{number}", name=f"cart-{number}")
+    await world.pass_time(60)
+    world.see(uid="last", name="last", ip="10.244.1.1", ready="False", ready_since=9)
+    await world.pass_time(1)
+    world.registry.failure = None
+    world.registry.available()
+    await world.pass_time(LIMIT)
+    assert world.status(last) == "OUTOFSERVICE"
