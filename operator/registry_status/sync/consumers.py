@@ -4,6 +4,7 @@ Consumers on Java Chassis 3 do not know OUTOFSERVICE: one such instance makes th
 and they never see a new instance of it again. Where such a service lives in a project, DOWN is written instead.
 """
 
+import asyncio
 import logging
 import re
 from collections.abc import Callable, Sequence
@@ -19,8 +20,10 @@ VERSION = re.compile(r"3(\D|$)")
 QUIET = 3
 """So many readings in a row without a live Java Chassis 3 service, before OUTOFSERVICE is written again."""
 PATIENCE = 5.0
-"""Seconds after the first failure for which the first reading is waited for. It may be one service alone that can never be
-read, and pods that are not ready must not stay UP for that."""
+"""Seconds for which the first reading is waited for, tries that fail among them. It may be one service alone that can never be
+read, or never answers, and pods that are not ready must not stay UP for that."""
+GLANCE = 1.0
+"""Seconds for which each later pod waits then: a registry that is well answers sooner."""
 
 logger = logging.getLogger(__name__)
 
@@ -50,8 +53,8 @@ class Consumers:
         """The service that the last harm was seen for."""
         self._guessed: set[Tenant] = set()
         """Tenants whose services could not be read when `auto` had to be decided: pods may have got DOWN for that alone."""
-        self._failing_since: dict[Tenant, float] = {}
-        """Loop time of the first failure to read a tenant's services, none of which has been read yet."""
+        self._awaited_since: dict[Tenant, float] = {}
+        """Loop time of the first try to read a tenant's services, none of which has succeeded yet."""
 
     def resolved(self, desired: Desired) -> InstanceStatus | None:
         """The status to write: the desired one, but DOWN for `auto` where OUTOFSERVICE would harm or that is not known."""
@@ -77,33 +80,36 @@ class Consumers:
         if not desired.auto or desired.target is None or desired.target.tenant in self._quiet:
             return
         tenant = desired.target.tenant
+        patience = self._awaited_since.setdefault(tenant, loop_time()) + PATIENCE
         try:
-            await self.read(tenant, now)
+            async with asyncio.timeout_at(max(patience, loop_time() + GLANCE)):
+                await self.read(tenant, now)
+        except TimeoutError:
+            self._guess(tenant, "they were not read in time")
+        except UnavailableError:
+            raise  # while no address is fit to be asked, nothing can be written either
         except RegistryError as error:
-            if isinstance(error, TransientError) and not self._is_out_of_patience(tenant, error):
+            if isinstance(error, TransientError) and loop_time() < patience:
                 raise
-            if tenant not in self._guessed:
-                logger.warning("cannot read the services of project %s: %s", tenant.project, error)
-            self._guessed.add(tenant)
+            self._guess(tenant, str(error))
 
-    def _is_out_of_patience(self, tenant: Tenant, error: TransientError) -> bool:
-        """While no address is fit to be asked, nothing can be written either."""
-        if isinstance(error, UnavailableError):
-            return False
-        return loop_time() - self._failing_since.setdefault(tenant, loop_time()) >= PATIENCE
+    def _guess(self, tenant: Tenant, why: str) -> None:
+        if tenant not in self._guessed:
+            logger.warning("cannot read the services of project %s: %s", tenant.project, why)
+        self._guessed.add(tenant)
 
     def doubt(self) -> None:
         """Others decide from now on: what was seen counts no more when it is our turn again."""
         self._quiet.clear()
         self._harmed.clear()
         self._guessed.clear()
-        self._failing_since.clear()
+        self._awaited_since.clear()
 
     async def read(self, tenant: Tenant, now: float) -> None:
         """Read a tenant's services, and the instances of those in question. Raises `RegistryError`."""
         before = self._quiet.get(tenant)
         harmed = await self._find(tenant, now)
-        self._failing_since.pop(tenant, None)
+        self._awaited_since.pop(tenant, None)
         if harmed is not None:
             self._quiet[tenant], self._harmed[tenant] = 0, harmed
         else:

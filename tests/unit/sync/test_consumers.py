@@ -1,5 +1,6 @@
 """`auto` for lost readiness: OUTOFSERVICE, but DOWN beside consumers that fail on it."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypedDict, Unpack
@@ -9,7 +10,7 @@ import pytest
 from registry_status.model import Desired, InstanceStatus, OutcomeKind, PodRef, Reason, Target, Tenant
 from registry_status.registry.base import Instance, PermanentError, RegistryError, Service, TransientError
 from registry_status.registry.devserver import NewInstance, NewService
-from registry_status.sync.consumers import PATIENCE, QUIET, Consumers
+from registry_status.sync.consumers import GLANCE, PATIENCE, QUIET, Consumers
 from registry_status.sync.fresh import Reading
 from tests.world import ASKED, SERVICE, StateRegistry, World, on_virtual_time
 
@@ -180,6 +181,31 @@ async def test_one_service_that_can_never_be_read_does_not_leave_pods_up_that_ar
     world.state.delete_service("broken")
     await world.pass_time(40)
     assert world.status(instance) == "OUTOFSERVICE"
+
+
+class SomeHang(StateRegistry):
+    """It never answers when it is asked for the instances of some services, until the request's timeout."""
+
+    async def list_instances(self, tenant: Tenant, service_id: str) -> Sequence[Instance]:
+        if service_id.startswith("hangs"):
+            await asyncio.sleep(5.0)
+            raise TransientError("timeout", "no answer")
+        return await super().list_instances(tenant, service_id)
+
+
+@on_virtual_time
+async def test_services_that_hang_one_after_the_other_do_not_add_up_while_pods_are_up_that_are_not_ready() -> None:
+    world = World(registry=SomeHang)
+    for number in range(4):
+        world.state.create_service(NewService(name=f"hangs-{number}", service_id=f"hangs-{number}", **CHASSIS_3))
+    first, second = world.register(), world.register(ip="10.244.0.8", host="cart-2")
+    world.see(**LOST)
+    world.see(uid="uid-2", name="cart-2", ip="10.244.0.8")
+    await world.pass_time(PATIENCE + 1)
+    assert world.status(first) == "DOWN"
+    world.see(uid="uid-2", name="cart-2", ip="10.244.0.8", **LOST)
+    await world.pass_time(GLANCE + 1)
+    assert world.status(second) == "DOWN"
 
 
 @on_virtual_time
