@@ -723,6 +723,10 @@ class TestNull:
         values.setdefault("monitoring", {}).setdefault("prometheusRule", {})["enabled"] = True
         assert f"{path} is null: leave it out to have its default" in chart.refusal(values)
 
+    @pytest.mark.parametrize("section", ["networkPolicy", "networkPolicy.dns", "monitoring.prometheusRule"])
+    def test_a_null_in_place_of_a_whole_section_that_is_off_by_default_leaves_it_off(self, chart: Chart, section: str) -> None:
+        assert chart.render(at(section, None)) == chart.render()
+
     def test_of_an_alert_leaves_it_out(self, chart: Chart) -> None:
         alerts = {"enabled": True, "alerts": {"RegistryStatusLoopLag": None}}
         (group,) = one(chart.render(at("monitoring.prometheusRule", alerts)), "PrometheusRule")["spec"]["groups"]

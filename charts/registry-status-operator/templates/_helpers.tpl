@@ -159,12 +159,15 @@ REGISTRY_STATUS_LISTEN: {{ printf (ternary "[%s]:%v" "%s:%v" (contains ":" .Valu
 {{- end }}
 {{- end }}
 
-{{/* Stops the release where a value is null that cannot be left out: it would make an object that is refused, or lets in more. */}}
+{{/*
+Stops the release where a value is null that cannot be left out: it would make an object that is refused, or lets in more. A whole
+section that is null is left out.
+*/}}
 {{- define "registry-status-operator.checkNull" -}}
 {{- range $path := list "http.host" "http.port" "service.port" "image.repository" "networkPolicy.dns.port" "monitoring.prometheusRule.runbookUrl" }}
 {{- $value := $.Values }}
 {{- range splitList "." $path }}
-{{- $value = index $value . }}
+{{- $value = ternary (index (default dict $value) .) "" (kindIs "map" $value) }}
 {{- end }}
 {{- include "registry-status-operator.notNull" (list $path $value) }}
 {{- end }}
