@@ -32,7 +32,11 @@ BURIED_WITHIN = 1.0
 """Seconds for a plugin that was killed to be gone: one that hangs in the system cannot be."""
 STDOUT, STDERR = 1, 2
 SECRET = re.compile(r"(?i)secret|token|passw|key|credential")
-"""What is in the name of a variable whose value is for nobody's log."""
+"""What is in the name of a variable whose value is for nobody's log..."""
+PLACE = re.compile(r"(?i)(file|path|dir)$|^GOOGLE_APPLICATION_CREDENTIALS$")
+"""...unless it says where a secret lies, which is what people need to know."""
+SHORTEST_SECRET = 4
+"""Characters. To take out each `1` or `on` would only garble the words."""
 
 Status = Mapping[str, object]
 """What a plugin says, as `ExecCredentialStatus` of client.authentication.k8s.io describes it."""
@@ -84,7 +88,8 @@ class Program:
     def _concealed(self, text: str) -> str:
         """What it has written, without the secrets that the kubeconfig gives it."""
         for name, value in self.variables.items():
-            text = text.replace(value, REDACTED) if value and SECRET.search(name) else text
+            if len(value) >= SHORTEST_SECRET and SECRET.search(name) and not PLACE.search(name):
+                text = text.replace(value, REDACTED)
         return text
 
     def _environment(self) -> Mapping[str, str]:

@@ -5,6 +5,7 @@ import base64
 import datetime as dt
 import json
 import os
+import re
 import signal
 import ssl
 import subprocess
@@ -390,6 +391,24 @@ async def test_an_exec_plugin_that_fails_shows_no_secret_that_the_kubeconfig_giv
     user = plugin(tmp_path, script)
     user["exec"]["env"] = [{"name": "PROFILE", "value": "shop"}, {"name": "CLIENT_SECRET", "value": SECRET}]
     with pytest.raises(AccessError, match=r"process returned 1: shop: \[redacted\] is refused"):
+        await load(write(user=user))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", "/var/run/secrets/token"),
+        ("GOOGLE_APPLICATION_CREDENTIALS", "/etc/gcp/account.json"),
+        ("AZURE_CLIENT_CERTIFICATE_KEY_PATH", "/etc/azure/client.pem"),
+        ("CACHE_TOKENS", "1"),
+    ],
+)
+async def test_an_exec_plugin_that_fails_says_which_file_it_is_about(
+    write: Write, tmp_path: Path, name: str, value: str
+) -> None:
+    user = plugin(tmp_path, f"import os, sys\nsys.exit(f\"open {{os.environ['{name}']}}: error 112\")")
+    user["exec"]["env"] = [{"name": name, "value": value}]
+    with pytest.raises(AccessError, match=f"process returned 1: open {re.escape(value)}: error 112"):
         await load(write(user=user))
 
 
