@@ -13,10 +13,12 @@ _CREDENTIALS = re.compile(
         (?i: (?: authorization | x-service-ak | x-service-shaaksk | x-auth-token | password | passwd )
                 \\?["']? \s*[:=]\s*
            | (?: token | secret | (?:access|secret)[_-]?key | \b ak | \b sk ) (?: \s*=\s* | \\?["'] \s*:\s* ) )
-        (?P<quote> \\?["'] )?
+        (?: (?P<inner> \\["'] ) | (?P<quote> ["'] ) )?
         (?i: (?: bearer | basic ) \s+ )?+ )          # possessive: the word itself is no secret
       (?! \[redacted\] )
-      (?(quote) (?: (?! (?P=quote) ) . )+ | [^\s"',;\\)}\]]+ )
+      (?(quote) (?: \\. | (?! (?P=quote) ) . )+          # a quote within it is escaped, and within a JSON in a JSON twice
+      | (?(inner) (?: \\\\ (?: \\. )? | (?! (?P=inner) ) . )+
+      | [^\s"',;\\)}\]]+ ))
     | (?P<bearer> (?i: \b bearer \s+ ) ) [A-Za-z0-9._~+/-]{16,}=*
     | (?P<url> :// ) [^/\s:@]+ : [^/\s@]+ (?= @ )
     | (?s: -----BEGIN[ A-Z]*PRIVATE\ KEY----- .*? (?: -----END[ A-Z]*PRIVATE\ KEY----- | \Z ) )

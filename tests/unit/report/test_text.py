@@ -22,6 +22,8 @@ from registry_status.report.text import age, cut, one_line, redact
         ("REGISTRY_PASSWORD=s3cr3t", "REGISTRY_PASSWORD=[redacted]"),
         ('{"password":"pa, 55","name":"root"}', '{"password":"[redacted]","name":"root"}'),
         (r"{\"password\":\"pa 55\",\"name\":\"root\"}", r"{\"password\":\"[redacted]\",\"name\":\"root\"}"),
+        (r'{"password":"pa\"55\\","name":"root"}', '{"password":"[redacted]","name":"root"}'),
+        (r"{\"password\":\"pa\\\"55\",\"name\":\"root\"}", r"{\"password\":\"[redacted]\",\"name\":\"root\"}"),
         ("got -----BEGIN EC PRIVATE KEY-----\nMHc=\n-----END EC PRIVATE KEY----- here", "got [redacted] here"),
         ("cut off: -----BEGIN PRIVATE KEY----- MHc=", "cut off: [redacted]"),
         ("the header was bearer ABCDEFGH12345678==", "the header was bearer [redacted]"),
