@@ -7,7 +7,7 @@ leaders at one time, whatever a process, a network or a person does, because
 - a version is taken over only when it has stood unchanged for DURATION, on the observer's clock and from the moment that its
   reading arrived. What clocks of other machines have written into it is never looked at. Only a version that its leader has
   marked as released is free at once. A Lease that is not there may have been deleted under a leader a moment ago: it is made
-  without a holder first, and has to stand, too;
+  without a holder first, and has to stand, too; so has one that names us though we have not asked for it;
 - a leader counts from the moment that its last acknowledged renewal was *sent*: it gives up DEADLINE after that, and FENCE
   after it, which is less than DURATION, no write to the registry may leave. Its clock goes on while the machine sleeps.
 
@@ -122,6 +122,8 @@ class Election:
         self._seen_at = now
         self._stale = True
         """The version that is there now must be read before it can be replaced."""
+        self._asked = False
+        """A write that names us was sent, and no version of somebody else's was seen since: it may still arrive."""
         self._renewed_at: float | None = None
         self._due_at = now
         self._conflicts = 0
@@ -138,8 +140,11 @@ class Election:
 
     @property
     def holds(self) -> bool:
-        """Whether the Lease names us, acknowledged or not."""
-        return self._seen is not None and self._seen.holder == self.identity
+        """Whether the Lease names us by our own writing, acknowledged or not.
+
+        People and backups may name us, too, while another leads who has not noticed: such a version has to stand.
+        """
+        return self._asked and self._seen is not None and self._seen.holder == self.identity
 
     def remaining(self, now: float) -> float:
         """Seconds for which a write may be under way; 0 or less: none may be sent."""
@@ -161,8 +166,12 @@ class Election:
         if self._stale:
             return Act.READ
         if self._seen is None:
+            self._asked = self.leading
             return Act.CREATE
-        return Act.WRITE if self.leading or self._free_at() <= now else Act.READ
+        if not self.leading and self._free_at() > now:
+            return Act.READ
+        self._asked = True
+        return Act.WRITE
 
     def holder_to_write(self) -> str:
         """Return who is to hold the Lease that is created or written: a missing one is made for nobody, but by its leader."""
@@ -183,6 +192,7 @@ class Election:
         """The API server has taken what was sent then."""
         self._notice(lease, now)
         self._stale, self._conflicts = False, 0
+        self._asked = lease.holder == self.identity
         if self.holds:
             self._renewed_at = sent_at
             self._due_at = sent_at + self._pause()
@@ -212,8 +222,11 @@ class Election:
 
     def _notice(self, lease: Lease | None, now: float) -> None:
         unchanged = self._seen is None if lease is None else lease.is_version(self._seen)
-        if not unchanged:
-            self._seen, self._seen_at = lease, now
+        if unchanged:
+            return
+        self._seen, self._seen_at = lease, now
+        if lease is None or lease.holder != self.identity:
+            self._asked = False  # what was sent before names a version that is there no more
 
     def _free_at(self) -> float:
         """When the version seen may be taken over; one that is ours, too, is nobody else's."""

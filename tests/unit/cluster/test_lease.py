@@ -257,6 +257,23 @@ class TestLosing:
 
 class TestEditedByOthers:
     @on_virtual_time
+    async def test_a_standby_that_somebody_else_has_named_waits_until_the_leader_must_have_noticed(self) -> None:
+        store, leader, standby = await pair()
+        leader.api.latency = 3600
+        store.edit(holderIdentity="b")
+        while leader.leads:
+            assert not standby.leads
+            await asyncio.sleep(0.01)
+        assert await until(lambda: standby.leads) < DURATION + 1
+
+    @on_virtual_time
+    async def test_who_was_named_by_somebody_else_does_not_release_what_another_may_lead_by(self) -> None:
+        store, _, standby = await pair()
+        store.edit(holderIdentity="b")
+        await standby.elector.resign()
+        assert store.holder == "b"
+
+    @on_virtual_time
     async def test_an_annotation_is_kept_and_nobody_loses(self) -> None:
         store, leader, standby = await pair()
         for _ in range(20):

@@ -87,6 +87,8 @@ class World:
                 self.store.edit(holderIdentity="")
             case "stranger":
                 self.store.edit(holderIdentity="stranger")
+            case "give":
+                self.store.edit(holderIdentity=node.name)
 
     def step(self) -> None:
         for request in [request for request in self.on_the_wire if request.arrives_at <= self.t]:
@@ -159,7 +161,7 @@ class World:
 FAULTS = st.lists(
     st.tuples(
         st.floats(0, END),
-        st.sampled_from(["freeze", "freeze", "freeze", "crash", "delete", "annotate", "wipe", "stranger"]),
+        st.sampled_from(["freeze", "freeze", "freeze", "crash", "delete", "annotate", "wipe", "stranger", "give", "give"]),
         st.integers(0, 2),
         st.floats(0.1, 20),
     ),
