@@ -47,7 +47,9 @@ LONGEST_FOREIGN = 60.0
 RELEASED = 1.0
 """The Lease's duration, without a holder, that marks a release: what client-go's leaders write, too."""
 RELEASE_WITHIN = 0.75
-"""Seconds that a release may take, and before it what is under way; without it the others wait for DURATION."""
+"""Seconds that a release may take, and before it what is under way."""
+RELEASE_AGAIN = 0.1
+"""Seconds until a release that failed is tried again: without it the others wait for DURATION."""
 GROUP = "coordination.k8s.io"
 RULE = f"apiGroups: [{GROUP}], resources: [leases], verbs: [get, create, update]"
 
@@ -421,12 +423,19 @@ class Elector:
 
     async def _release(self) -> None:
         """Give the Lease back, so that another replica need not wait."""
-        try:
+        trouble = "no answer in time"
+        with suppress(TimeoutError):
             async with asyncio.timeout(RELEASE_WITHIN):
-                while not await self._try_release():
-                    pass
-        except (ApiError, TimeoutError) as error:
-            logger.warning("lease %s could not be released: %s", self.lease, str(error) or "no answer in time")
+                while True:
+                    try:
+                        if await self._try_release():
+                            return
+                    except ApiError as error:
+                        trouble = str(error)
+                        if not error.transient:
+                            break
+                        await asyncio.sleep(RELEASE_AGAIN)
+        logger.warning("lease %s could not be released: %s", self.lease, trouble)
 
     async def _try_release(self) -> bool:
         """Try once. Returns whether that was the end of it, one way or the other."""
@@ -438,6 +447,7 @@ class Elector:
             await self._write("", RELEASED)
         except ApiError as error:
             if not _is_conflict(Act.WRITE, error):
+                self._election.step_down()  # it may have been taken all the same
                 raise
             self._election.conflicted(self._clock())
             return False

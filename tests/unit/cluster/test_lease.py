@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from registry_status.cluster.access import Access
-from registry_status.cluster.api import ApiError
+from registry_status.cluster.api import ApiError, Json
 from registry_status.cluster.lease import (
     DEADLINE,
     DURATION,
@@ -519,6 +519,38 @@ class TestLeaving:
         assert replica.told == []
         replica.api.answer_lost = False
         assert store.holder == ""
+
+    @pytest.mark.parametrize("method", ["get", "put"])
+    @pytest.mark.parametrize("status", [0, 429, 500, 503])
+    @on_virtual_time
+    async def test_an_api_server_that_stumbles_once_is_asked_again(self, status: int, method: str) -> None:
+        _, leader, standby = await pair()
+        stumbles = iter([ApiError(status, "Unreachable" if not status else "Busy", "not now")])
+        leader.api.trouble = lambda what: next(stumbles, None) if what == method else None
+        await leader.elector.resign()
+        assert await until(lambda: standby.leads) < 1.2
+
+    @on_virtual_time
+    async def test_a_release_that_was_taken_though_it_failed_is_noticed(self, caplog: pytest.LogCaptureFixture) -> None:
+        store, leader, _ = await pair()
+        put = leader.api.put
+
+        async def cut_off(path: str, body: Json) -> Json:
+            await put(path, body)
+            raise ApiError(0, "Unreachable", "cut off")
+
+        leader.api.put = cut_off  # type: ignore[method-assign]
+        await leader.elector.resign()
+        assert store.holder != "a"
+        assert "could not be released" not in caplog.text
+
+    @on_virtual_time
+    async def test_what_the_api_server_refuses_for_good_is_not_asked_again(self) -> None:
+        _, leader, _ = await pair()
+        leader.api.trouble = lambda _: ApiError(403, "Forbidden", "no")
+        before = len(leader.api.calls)
+        await leader.elector.resign()
+        assert leader.api.calls[before:] == ["get"]
 
     @on_virtual_time
     async def test_an_api_server_that_is_away_holds_nobody_up(self, caplog: pytest.LogCaptureFixture) -> None:
