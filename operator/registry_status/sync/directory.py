@@ -105,6 +105,12 @@ class Directory:
             found = (await self._versions.get(key, loop_time() - SERVICES_AGE)).value
         return (found,) if found is not None else ()
 
+    def drop(self) -> None:
+        """End the reads under way, and those that wait for their turn: another replica asks from now on."""
+        self._again = Budget(AGAIN_RATE, AGAIN_BURST)
+        for reads in (self._instances, self._services, self._versions):
+            reads.drop()
+
     async def aclose(self) -> None:
         """End the reads under way."""
         await asyncio.gather(self._instances.aclose(), self._services.aclose(), self._versions.aclose())

@@ -133,6 +133,7 @@ class Engine:
         self._writing = False
         self._stop_resync()
         self._delivery.doubt()
+        self._delivery.directory.drop()
         self._workers.restart([record.uid for record in self._records])
 
     def stop_writing(self) -> None:

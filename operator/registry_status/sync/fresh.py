@@ -50,12 +50,17 @@ class Fresh(Generic[Key, Value]):
         """The newest answer, however old it is."""
         return self._last.get(key)
 
-    async def aclose(self) -> None:
-        """End the reads under way."""
+    def drop(self) -> "list[asyncio.Task[Reading[Value]]]":
+        """End the reads under way, and return them; those who wait for one are to be ended, too. Who asks next gets another."""
         tasks = [task for _, task in self._under_way.values()]
+        self._under_way.clear()
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        return tasks
+
+    async def aclose(self) -> None:
+        """End the reads under way."""
+        await asyncio.gather(*self.drop(), return_exceptions=True)
 
     def _start(self, key: Key) -> tuple[float, asyncio.Task[Reading[Value]]]:
         asked_at = loop_time()
@@ -68,13 +73,17 @@ class Fresh(Generic[Key, Value]):
         try:
             return Reading(await self._read(key), asked_at)
         except BaseException:
-            self._under_way.pop(key, None)  # here and not when others hear of it: who asks in between would join a failure
+            self._end(key, asyncio.current_task())  # not when others hear of it: who asks in between would join a failure
             raise
 
-    def _finish(self, key: Key, task: asyncio.Task[Reading[Value]]) -> None:
+    def _end(self, key: Key, task: asyncio.Task[Reading[Value]] | None) -> None:
+        """It is not under way any more; another one may be by now."""
         _, under_way = self._under_way.get(key, (0.0, None))
-        if under_way is task:
+        if under_way is not None and under_way is task:
             del self._under_way[key]
+
+    def _finish(self, key: Key, task: asyncio.Task[Reading[Value]]) -> None:
+        self._end(key, task)
         # Asking for the exception marks it as seen, also where every waiter has gone.
         if not task.cancelled() and task.exception() is None:
             self._last.pop(key, None)

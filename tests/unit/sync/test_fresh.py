@@ -232,3 +232,18 @@ async def test_who_asks_at_a_reads_end_before_anybody_has_heard_of_it_shares_a_s
     assert first is error if error is not None else isinstance(first, Reading)
     assert (await later[0]).value == read
     assert len(asked) == read
+
+
+@on_virtual_time
+async def test_who_asks_after_reads_were_dropped_gets_one_of_its_own_and_the_next_shares_it() -> None:
+    source = Source()
+    fresh = Fresh(source)
+    before = asyncio.create_task(fresh.get("a", 0.0))
+    await asyncio.sleep(0.5)
+    before.cancel()
+    fresh.drop()
+    asked_at = _now()
+    first = asyncio.create_task(fresh.get("a", 0.0))
+    await asyncio.sleep(0.1)
+    assert await fresh.get("a", asked_at) == await first == Reading(2, asked_at)
+    assert (len(source.reads), source.ended) == (2, 1)

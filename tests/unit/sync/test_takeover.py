@@ -251,6 +251,18 @@ class TestLosing:
         assert pair.leader.redundant() == []
 
     @on_virtual_time
+    async def test_reads_that_wait_for_their_turn_are_not_sent_any_more(self) -> None:
+        pair, services = Pair(), 400
+        for number in range(services):
+            pair.see({"service-id": f"none-{number}"}, uid=f"u{number}", name=f"p{number}", ip=f"10.244.1.{number % 250}")
+        await pair.leader.pass_time(3)
+        assert len(pair.leader.registry.calls) > services
+        pair.leader.engine.stand_by()
+        before = len(pair.leader.registry.calls)
+        await pair.leader.pass_time(60)
+        assert pair.leader.registry.calls[before:] == []
+
+    @on_virtual_time
     async def test_retries_and_backoffs_end_with_it(self) -> None:
         pair = Pair()
         await pair.settled()
