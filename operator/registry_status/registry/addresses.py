@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, Protocol, Self, TypeVar
 
-from registry_status.registry.base import RegistryError, RequestObserver, TransientError, UnavailableError
+from registry_status.registry.base import FencedError, RegistryError, RequestObserver, TransientError, UnavailableError
 from registry_status.registry.circuit import TRIP, Circuit
 
 
@@ -90,7 +90,7 @@ class AddressPool(Generic[Request]):
         observer: RequestObserver | None,
         clock: Callable[[], float],
     ) -> None:
-        """`probe` asks an address for something; it raises `TransientError` if that fails."""
+        """`probe` asks an address for something; it raises `TransientError` if that fails, `FencedError` if it may not ask."""
         self._addresses = [Address(url, self) for url in urls]
         self._preferred = 0
         self._probe = probe
@@ -162,6 +162,8 @@ class AddressPool(Generic[Request]):
     async def _probe_once(self, address: Address[Request], probe: Request) -> None:
         try:
             await self._probe(address.url, probe)
+        except FencedError:
+            return  # it was not asked: nothing is known of it
         except TransientError as error:
             address.circuit.last_error = error
         except RegistryError:

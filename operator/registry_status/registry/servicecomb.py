@@ -238,7 +238,7 @@ class ServiceComb(AbstractAsyncContextManager["ServiceComb"]):
     async def _probe(self, url: str, request: _Request) -> None:
         """Find out whether an address answers; what it answers does not matter."""
         if self._left() <= 0:
-            raise TransientError("fenced", "not probed, as this replica does not lead", address=url)
+            raise FencedError("fenced", "not probed, as this replica does not lead", address=url)
         await self._measured(url, request, self._auth.known_headers(unquote(request.project)), answers.check_read)
 
     async def _measured(

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from registry_status.model import InstanceStatus, Tenant
-from registry_status.registry.base import FencedError, TransientError
+from registry_status.registry.base import FencedError, TransientError, UnavailableError
 from registry_status.registry.devserver import Answer, Delay, DevServer, Fault, Hang, NewInstance, NewService
 from registry_status.registry.servicecomb import ServiceComb
 from registry_status.registry.transport import AiohttpTransport, FenceClosed
@@ -184,3 +184,18 @@ async def test_an_open_circuit_is_probed_by_the_leader_only(server: DevServer, u
         await asyncio.sleep(1.3)
         await write(client)
     assert len(server.writes) == 1
+
+
+async def test_who_may_ask_again_is_told_what_the_address_suffers_from_not_that_nobody_probed_it(
+    server: DevServer, url: str
+) -> None:
+    server.faults.set(Fault(Answer(status=503)))
+    turn = Turn(5.0)
+    async with ServiceComb([url], fence=turn) as client:
+        for _ in range(5):
+            with pytest.raises(TransientError):
+                await write(client)
+        turn.answers = [0.0]
+        await asyncio.sleep(1.3)
+        with pytest.raises(UnavailableError, match="503"):
+            await write(client)
