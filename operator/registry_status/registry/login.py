@@ -217,9 +217,14 @@ class TokenAuth:
             raise
 
     def _refresh(self, now: float) -> None:
-        """Begin to replace the token, which goes on being used."""
+        """Begin to replace the token, which goes on being used.
+
+        The file is not looked at while a login is under way: what comes of that is to count for the next password, too.
+        """
+        if self._login is not None:
+            return
         self._look()
-        if self._login is None and self._attempts.allowed(now) and now >= self._next_at:
+        if self._attempts.allowed(now) and now >= self._next_at:
             self._begin()
 
     def _begin(self) -> "asyncio.Task[_Token]":

@@ -337,6 +337,21 @@ async def test_each_new_password_that_is_wrong_too_is_sent_once_and_no_fourth_wi
 
 
 @with_login
+async def test_a_refusal_counts_though_the_file_changed_while_the_login_was_under_way(login: Login) -> None:
+    """The token is good for hours, so requests go on meanwhile, and each of them may look at the file."""
+    await login.token()
+    await asyncio.sleep(TOKEN_LIFE * REFRESH[1])
+    login.door.trouble, login.door.delay = WRONG, LOOK_EVERY + 2
+    for number in range(2, WRONG_MOST + 4):
+        await login.token()
+        await asyncio.sleep(LOOK_EVERY + 1)
+        replace(login.file, f"secret-{number}")
+        await login.token()
+        await asyncio.sleep(REFRESH_AGAIN + 2)
+    assert len(login.door.logins) == 1 + WRONG_MOST
+
+
+@with_login
 async def test_the_password_that_had_to_wait_is_tried_by_itself_when_the_hour_is_over(login: Login) -> None:
     login.door.troubles = [WRONG] * WRONG_MOST
     for number in range(1, 5):
