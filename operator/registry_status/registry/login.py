@@ -9,6 +9,7 @@ registry answers something else by now.
 import asyncio
 import logging
 import random
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -54,6 +55,8 @@ FAILURES, FAILURES_FORGOTTEN, FAILURE_PAUSE = 3, 10.0, 1.0
 FETCHES, FETCH_EVERY = 3, 30.0
 """Tokens may be refused and replaced so often at once, and then one each so many seconds: rights that are missing look the
 same as a token that is bad."""
+USED = 2 * FETCHES
+"""So many tokens are hidden after they were replaced: more than are, while an answer to the first of them is waited for."""
 
 logger = logging.getLogger(__name__)
 
@@ -153,8 +156,8 @@ class TokenAuth:
         self._trouble: TransientError | None = None
         self._next_at = float("-inf")
         self._token: _Token | None = None
-        self._used = ""
-        """The token before, which may still be in somebody's error text."""
+        self._used: deque[str] = deque(maxlen=USED)
+        """The tokens before, which may still be in somebody's error text."""
         self._login: asyncio.Task[_Token] | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._awaited = False
@@ -195,7 +198,7 @@ class TokenAuth:
 
     def hide(self, text: str) -> str:
         """Take out the tokens; the password is sent by logins only, whose answers are never shown."""
-        return hidden(text, (self._token.text if self._token is not None else "", self._used))
+        return hidden(text, (self._token.text if self._token is not None else "", *self._used))
 
     def on_available(self, wake: Callable[[], None]) -> None:
         """Call `wake` each time that a login succeeds after a `LoggedOutError`."""
@@ -285,7 +288,7 @@ class TokenAuth:
 
     def _drop(self) -> None:
         if self._token is not None:
-            self._used = self._token.text
+            self._used.append(self._token.text)
         self._token = None
 
     def _look(self) -> None:

@@ -747,6 +747,16 @@ async def test_tokens_are_hidden_and_the_one_before_too(login: Login) -> None:
 
 
 @with_login
+async def test_a_token_is_hidden_as_long_as_an_answer_to_it_may_be_under_way(login: Login) -> None:
+    """Rights that are missing cost several tokens at once, and a slow answer may repeat the first of them."""
+    shown = [await login.token()]
+    for _ in range(FETCHES):
+        assert login.refuse(shown[-1])
+        shown.append(await login.token())
+    assert login.auth.hide(" ".join(shown)) == " ".join([HIDDEN] * len(shown))
+
+
+@with_login
 async def test_nothing_shows_a_secret_by_accident(login: Login) -> None:
     token = await login.token()
     folder = login.file.parent
