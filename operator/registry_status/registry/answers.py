@@ -138,6 +138,14 @@ def _refusal(code: str) -> str:
     return "the account is blocked" if code == BLOCKED else "the login failed"
 
 
+def as_meant(content: bytes) -> bytes:
+    """Write JSON anew, in UTF-8 and without escapes, so that what is looked for in it is found; what is none stays."""
+    try:
+        return json.dumps(json.loads(content), ensure_ascii=False).encode(errors="surrogatepass")
+    except (ValueError, RecursionError):
+        return content
+
+
 def shortened(text: str) -> str:
     """Fit for an Event or a log line: one line, printable, bounded."""
     line = " ".join("".join(char if char.isprintable() else " " for char in text[: 10 * SHOWN]).split())

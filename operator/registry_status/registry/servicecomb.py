@@ -277,7 +277,7 @@ class ServiceComb(AbstractAsyncContextManager["ServiceComb"]):
     def _without_secrets(self, answer: Answer) -> Answer:
         """An error's text goes into Events and logs, and may repeat what was sent."""
         headers = httpx.Headers([(name, self._hidden(value)) for name, value in answer.headers.raw])
-        return replace(answer, headers=headers, content=self._hidden(answer.content))
+        return replace(answer, headers=headers, content=self._hidden(answers.as_meant(answer.content)))
 
     def _hidden(self, sent: bytes) -> bytes:
         """Without what is secret, and otherwise as the server sent it, whatever bytes these are."""

@@ -5,7 +5,7 @@ import hashlib
 import hmac
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import count
@@ -17,6 +17,7 @@ import pytest
 from registry_status.config import LogFormat, LogLevel, Settings
 from registry_status.model import InstanceStatus, Outcome, Tenant
 from registry_status.pods.status import desired
+from registry_status.registry.auth import HIDDEN
 from registry_status.registry.base import RegistryError
 from registry_status.registry.connect import registry_client
 from registry_status.registry.servicecomb import ServiceComb
@@ -189,3 +190,48 @@ async def test_secrets_are_in_nothing_that_leaves_the_process(tmp_path: Path, ki
     assert "[redacted]" in everything
     assert len(audience.shown) > 200
     assert {secret for secret in SECRETS if secret in everything} == set()
+
+
+def as_go_writes_it(text: str) -> bytes:
+    """Go's JSON escapes what could end a tag in HTML."""
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026").encode()
+
+
+def escaped(text: str) -> bytes:
+    """Every character of the key and the digest as an escape."""
+    for secret in (ODD_KEY, ODD_DIGEST):
+        text = text.replace(secret, "".join(f"\\u{ord(char):04x}" for char in secret))
+    return text.encode()
+
+
+ODD_KEY = "AK<with>odd&signs"
+ODD_DIGEST = hmac.new(SECRET_KEY.encode(), ODD_KEY.encode(), hashlib.sha256).hexdigest()
+CHARSETS = {name: lambda text, name=name: text.encode(name) for name in ("utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32")}
+
+
+@pytest.mark.parametrize("write", [*CHARSETS.values(), as_go_writes_it, escaped], ids=[*CHARSETS, "Go", "escapes"])
+async def test_secrets_are_found_however_an_answer_is_written(tmp_path: Path, write: Callable[[str], bytes]) -> None:
+    """JSON may be in any of Unicode's encodings, with any character as an escape: what is told is what was meant."""
+
+    async def repeat(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        assert ODD_KEY in head
+        assert ODD_DIGEST in head
+        body = write(
+            json.dumps({"errorCode": "400001", "errorMessage": f"Invalid: not {ODD_KEY}", "detail": f"nor {ODD_DIGEST}"})
+        )
+        writer.write(b"HTTP/1.1 400 X\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        writer.close()
+
+    (tmp_path / "ak").write_text(ODD_KEY)
+    (tmp_path / "sk").write_text(SECRET_KEY)
+    server = await asyncio.start_server(repeat, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    settings = Settings(
+        registry_address=(url,), registry_access_key_file=tmp_path / "ak", registry_secret_key_file=tmp_path / "sk"
+    )
+    async with registry_client(settings) as client:
+        with pytest.raises(RegistryError) as caught:
+            await client.list_services(TENANT)
+    server.close()
+    assert caught.value.message == f"Invalid: not {HIDDEN}: nor {HIDDEN}"
