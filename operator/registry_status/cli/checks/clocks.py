@@ -13,7 +13,7 @@ def check_clock(told: Findings, whose: str, date: str, sent_at: float, answered_
     """Compare a Date header with our own clock around the request; times are epoch seconds."""
     try:
         theirs = parsedate_to_datetime(date).replace(tzinfo=UTC).timestamp()
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return told.skipped(f"the clock of {whose} is not known: its answers have no Date")
     # The header has whole seconds, and was written at some time between.
     ahead = max(theirs - answered_at, sent_at - theirs - 1, 0.0)
