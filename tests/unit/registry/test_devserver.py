@@ -860,6 +860,14 @@ async def test_a_password_that_is_no_text_is_a_wrong_one(guarded_http: httpx.Asy
     assert answer.json()["errorCode"] == "401202"
 
 
+@pytest.mark.parametrize(("key", "digest"), [(b"ak", b"\xff\xfe"), (b"\xff\xfe", b"x")])
+async def test_an_access_key_or_a_digest_that_is_no_text_is_a_wrong_one(key: bytes, digest: bytes) -> None:
+    headers = [(b"X-Service-Project", b"default"), (b"X-Service-AK", key), (b"X-Service-ShaAKSK", digest)]
+    async with DevServer(access_keys={"ak": "sk"}).listening() as url, httpx.AsyncClient(base_url=url) as http:
+        answer = await http.get(SERVICES, headers=headers)
+    assert (answer.status_code, answer.json()["errorCode"]) == (401, "401201")
+
+
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
     """A self-signed certificate for 127.0.0.1 and its key, in one file."""

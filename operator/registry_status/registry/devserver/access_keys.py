@@ -23,7 +23,8 @@ class AccessKeys:
         if secret_key is None:
             raise Refusal(Code.UNAUTHORIZED, "unknown access key")
         digest = hmac.new(secret_key.encode(), access_key.encode(), hashlib.sha256).hexdigest()
-        if not hmac.compare_digest(digest, headers.get("X-Service-ShaAKSK", "")):
+        shown = headers.get("X-Service-ShaAKSK", "")
+        if not hmac.compare_digest(digest.encode(), shown.encode(errors="surrogateescape")):
             raise Refusal(Code.UNAUTHORIZED, "wrong digest")
 
     def replace(self, secret_keys: Mapping[str, str]) -> None:
