@@ -10,10 +10,12 @@ import re
 import signal
 import ssl
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from registry_status.registry.devserver import DEFAULT_JOURNAL_SIZE, DevServer, RequestRecord
 from registry_status.registry.devserver.journal import LARGEST_SIZE
+from registry_status.report.text import one_line
 
 DEFAULT_LISTEN = ("127.0.0.1", 30100)
 USAGE_ERROR = 2
@@ -120,7 +122,9 @@ def _log_request(record: RequestRecord) -> None:
     query = "&".join(f"{key}={value}" for key, value in record.query.items())
     target = f"{record.path}?{query}" if query else record.path
     answer = "dropped" if record.status is None else record.status
-    sys.stderr.write(f"{record.time:.3f} {record.domain or '-'} {record.method} {target} {answer}\n")
+    line = one_line(f"{record.time:.3f} {record.domain or '-'} {record.method} {target} {answer}")
+    with suppress(OSError):  # nobody reads it any more, which is no failure of the registry
+        sys.stderr.write(f"{line}\n")
 
 
 def _journal_size(text: str) -> int:

@@ -2,12 +2,15 @@
 
 import argparse
 import asyncio
+import os
 import signal
 import socket
 import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -998,3 +1001,23 @@ def test_the_command_serves_until_it_is_told_to_stop(tmp_path: Path, number: sig
         rest, log = process.communicate(timeout=30)
     assert (process.returncode, answer.status_code, rest) == (0, 200, "")
     assert log.endswith(" - POST /v4/token?a=1 200\n")
+
+
+def test_a_line_of_its_log_is_one_line_whatever_was_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    path = "/v4/x\n1.000 - GET /forged 200\x1b[2J"
+    devregistry._log_request(replace(request_record(), path=path, query={"a\n": "\r\u2028b"}, domain="d\x9b"))
+    log = capsys.readouterr().err
+    assert log.count("\n") == len(log.splitlines()) == 1
+    assert log.rstrip("\n").isprintable()
+
+
+async def test_a_log_that_nobody_reads_any_more_is_no_reason_to_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with suppress(BrokenPipeError), os.fdopen(writer, "w", buffering=1) as broken:
+        monkeypatch.setattr(sys, "stderr", broken)
+        server = DevServer(on_request=devregistry._log_request)
+        async with server.listening() as url, httpx.AsyncClient(base_url=url) as http:
+            answers = [await http.get(SERVICES) for _ in range(2)]
+        monkeypatch.undo()
+    assert [answer.status_code for answer in answers] == [200, 200]
