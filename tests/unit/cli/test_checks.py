@@ -5,6 +5,7 @@ import json
 import socket
 from dataclasses import replace
 from email.utils import formatdate
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,12 +15,17 @@ from registry_status.cli.checks.addresses import check_addresses
 from registry_status.cli.checks.clocks import check_clock
 from registry_status.cli.checks.finding import LISTED, Area, Finding, Findings, Level, failed, listed
 from registry_status.cli.checks.pods import check_pods, see, unlisted
+from registry_status.cli.checks.registry import check_access
 from registry_status.cli.checks.settings import check_settings
+from registry_status.cli.reading import Register, Snapshot
 from registry_status.cluster.access import Access
 from registry_status.cluster.api import ApiError, ApiServer
 from registry_status.cluster.connection import open_session
 from registry_status.cluster.read import ShardingError
 from registry_status.config import Settings
+from registry_status.model import Tenant
+from registry_status.registry.connect import registry_client
+from registry_status.registry.devserver import Answer, Code, DevServer, Fault
 from tests.pods import GATE, GATED, condition, pod
 
 NOW = 1_800_000_000.0
@@ -198,3 +204,29 @@ def test_pods_that_cannot_be_listed_are_told_with_what_mends_it(
     assert (found.level, found.area) == (Level.ERROR, Area.PODS)
     assert found.what == f"the pods cannot be listed: {error}"
     assert found.fix.startswith(fix)
+
+
+NO_RIGHTS = Fault(Answer.refusal(Code.UNAUTHORIZED), path="microservices")
+
+
+@pytest.mark.parametrize(
+    ("server", "fault", "fix"),
+    [
+        (DevServer(), None, "if it has no accounts, leave --registry-username out"),
+        (DevServer(), Fault(Answer.redirect("/login", 302), path="token"), "the address of the Service Center itself"),
+        (DevServer(accounts={"operator": "another"}), None, "put the password of account operator into"),
+        (DevServer(accounts={"operator": "right"}), NO_RIGHTS, "give the account a role"),
+    ],
+    ids=["no accounts", "no registry", "wrong password", "no rights"],
+)
+async def test_what_to_do_depends_on_whether_the_login_or_the_account_is_refused(
+    tmp_path: Path, server: DevServer, fault: Fault | None, fix: str
+) -> None:
+    (tmp_path / "password").write_text("right")
+    server.faults.set(*([fault] if fault is not None else []))
+    async with server.listening() as url:
+        settings = Settings(registry_address=(url,), registry_username="operator", registry_password_file=tmp_path / "password")
+        async with registry_client(settings) as client:
+            found, let_in = await check_access(Register(Snapshot(client)), settings, [Tenant()])
+    assert (found[0].level, let_in) == (Level.ERROR, False)
+    assert fix in found[0].fix

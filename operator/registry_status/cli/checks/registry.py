@@ -1,14 +1,26 @@
 """Whether the registry lets us in, shows the services that are needed, and what lives there that a status can harm."""
 
+import re
 from collections.abc import AsyncIterator, Iterable, Sequence
 
 from registry_status.cli.checks.finding import Area, Finding, Findings, counted
 from registry_status.cli.reading import Register
 from registry_status.config import NotReady, Settings
 from registry_status.model import Desired, InstanceStatus, PodRef, Reason, Target, Tenant
-from registry_status.registry.base import AuthError, BlockedError, NotFoundError, PermanentError, RegistryError, Service
+from registry_status.registry.base import (
+    AuthError,
+    BlockedError,
+    LoggedOutError,
+    NotFoundError,
+    PermanentError,
+    RegistryError,
+    Service,
+)
 from registry_status.sync.clock import loop_time
 from registry_status.sync.consumers import Consumers
+
+NO_LOGINS = re.compile("http-(3..|403|404|405|431)")
+"""The codes of an answer to a login that no registry with accounts gives: nobody has looked at the password."""
 
 told = Findings(Area.REGISTRY)
 
@@ -50,16 +62,18 @@ def _refused(error: RegistryError, settings: Settings, tenant: Tenant) -> Findin
 def _how_to_mend(error: RegistryError, settings: Settings) -> str:
     if isinstance(error, BlockedError) or error.code == "403201":
         return "wait until the account is free again (the registry says an hour), then correct the password and check once"
-    if isinstance(error, AuthError) and settings.registry_password_file is not None:
+    if isinstance(error, LoggedOutError) and NO_LOGINS.fullmatch(error.code):
+        return "give the address of the Service Center itself; if it has no accounts, leave --registry-username out"
+    if isinstance(error, LoggedOutError):
         path, name = settings.registry_password_file, settings.registry_username
         return (
             f"put the password of account {name} into {path}, or correct --registry-username; three failures block the account"
         )
     if isinstance(error, AuthError) and settings.registry_access_key_file is not None:
         return f"correct the keys in {settings.registry_access_key_file} and {settings.registry_secret_key_file}"
-    if isinstance(error, AuthError):
+    if isinstance(error, AuthError) and settings.registry_password_file is None:
         return "the registry asks for credentials: give --registry-username and --registry-password-file, or an access key"
-    if isinstance(error, PermanentError):
+    if isinstance(error, PermanentError | AuthError):
         return "give the account a role that may read services and instances and change instances' statuses"
     return "look at the registry's own log and its backend"
 
