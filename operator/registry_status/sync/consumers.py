@@ -24,9 +24,6 @@ PATIENCE = 5.0
 read, or never answers, and pods that are not ready must not stay UP for that."""
 GLANCE = 1.0
 """Seconds for which a later try is waited for: a registry that is well answers sooner."""
-AGAIN = 5.0
-"""Seconds after a try that failed for which the next pods go by the guess. What cannot be read may be many services, and after
-as many failures at once the client stops asking the registry for anything."""
 
 logger = logging.getLogger(__name__)
 
@@ -58,8 +55,6 @@ class Consumers:
         """Tenants whose services could not be read when `auto` had to be decided: pods may have got DOWN for that alone."""
         self._awaited_since: dict[Tenant, float] = {}
         """Loop time of the first try to read a tenant's services, none of which has succeeded yet."""
-        self._again_at: dict[Tenant, float] = {}
-        """Loop time from which on it is worth a try again."""
 
     def resolved(self, desired: Desired) -> InstanceStatus | None:
         """The status to write: the desired one, but DOWN for `auto` where OUTOFSERVICE would harm or that is not known."""
@@ -85,22 +80,17 @@ class Consumers:
         if not desired.auto or desired.target is None or desired.target.tenant in self._quiet:
             return
         tenant = desired.target.tenant
-        if loop_time() < self._again_at.get(tenant, float("-inf")):
-            return
         patience = self._awaited_since.setdefault(tenant, loop_time()) + PATIENCE
         try:
             async with asyncio.timeout_at(max(patience, loop_time() + GLANCE)):
-                await self.read(tenant, now)
+                await self.read(tenant, now, thoroughly=False)
         except TimeoutError:
-            self._again_at[tenant] = loop_time() + AGAIN
             self._guess(tenant, "they were not read in time")
         except UnavailableError:
             raise  # while no address is fit to be asked, nothing can be written either
         except RegistryError as error:
-            if isinstance(error, TransientError):
-                if loop_time() < patience:
-                    raise
-                self._again_at[tenant] = loop_time() + AGAIN
+            if isinstance(error, TransientError) and loop_time() < patience:
+                raise
             self._guess(tenant, str(error))
 
     def _guess(self, tenant: Tenant, why: str) -> None:
@@ -114,14 +104,16 @@ class Consumers:
         self._harmed.clear()
         self._guessed.clear()
         self._awaited_since.clear()
-        self._again_at.clear()
 
-    async def read(self, tenant: Tenant, now: float) -> None:
-        """Read a tenant's services, and the instances of those in question. Raises `RegistryError`."""
+    async def read(self, tenant: Tenant, now: float, *, thoroughly: bool = True) -> None:
+        """Read a tenant's services, and the instances of those in question. Raises `RegistryError`.
+
+        One that cannot be read hides no other from a thorough look. Where each pod looks, it ends there: DOWN is right then
+        either way, and after some failures the client would stop asking the registry for anything.
+        """
         before = self._quiet.get(tenant)
-        harmed = await self._find(tenant, now)
+        harmed = await self._find(tenant, now, thoroughly)
         self._awaited_since.pop(tenant, None)
-        self._again_at.pop(tenant, None)
         if harmed is not None:
             self._quiet[tenant], self._harmed[tenant] = 0, harmed
         else:
@@ -145,17 +137,17 @@ class Consumers:
     def _is_safe(self, tenant: Tenant) -> bool:
         return self._quiet.get(tenant, 0) >= QUIET
 
-    async def _find(self, tenant: Tenant, now: float) -> str | None:
-        """The name of a service on Java Chassis 3 with instances, if there is one. One that cannot be read hides no other."""
+    async def _find(self, tenant: Tenant, now: float, thoroughly: bool) -> str | None:
+        """The name of a service on Java Chassis 3 with instances, if there is one."""
         trouble: RegistryError | None = None
         for service in filter(_is_in_question, (await self._reader.services(tenant, now)).value):
             try:
                 if (await self._reader.instances(tenant, service.service_id, now)).value:
                     return service.name
-            except UnavailableError as error:
-                raise trouble or error from None
             except RegistryError as error:
-                trouble = trouble or error
+                if not thoroughly:
+                    raise
+                trouble = error
         if trouble is not None:
             raise trouble
         return None

@@ -11,7 +11,7 @@ import pytest
 from registry_status.config import Settings
 from registry_status.pods.status import desired
 from registry_status.registry.servicecomb import ServiceComb
-from registry_status.sync.consumers import AGAIN, PATIENCE
+from registry_status.sync.consumers import PATIENCE
 from registry_status.sync.engine import Engine
 from tests.pods import START, pod
 from tests.world import Deaf, on_virtual_time
@@ -138,6 +138,6 @@ async def test_others_services_that_cannot_be_read_do_not_stop_what_can_be_writt
         for number in range(PODS):
             engine.take(desired(unready(number, "auto"), Settings()))
         engine.start_writing()
-        await asyncio.sleep(PATIENCE + AGAIN)
+        await asyncio.sleep(PATIENCE + RIGHT_WITHIN)
         assert len(registry.written) == PODS
         await engine.drain(1)
