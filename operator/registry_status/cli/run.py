@@ -39,6 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read the settings, then run until told to stop."""
+    with _later():
+        return _run(arguments)
+
+
+def _run(arguments: argparse.Namespace) -> int:
     try:
         settings = config.read_settings(arguments, os.environ)
         config.require(settings, "registry_address")
@@ -67,6 +72,19 @@ def _refused(error: config.SettingsError) -> int:
 
 
 @contextmanager
+def _later() -> Iterator[None]:
+    """Put SIGTERM off until somebody minds it.
+
+    The first process of a container would not get it at all before: it would go on until it is killed, and perhaps lead.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
 def _uncollected() -> Iterator[None]:
     """Modules stay: to look through them for garbage while they are imported takes a tenth to a fifth of the time for it."""
     gc.disable()
@@ -82,4 +100,5 @@ async def _until_told(operate: Operate, settings: config.Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     await operate(settings, stop=stop)

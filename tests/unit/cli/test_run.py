@@ -22,6 +22,32 @@ def test_garbage_is_collected_after_the_imports_but_not_looked_for_among_modules
     assert "/no/such/file" in done.stderr
 
 
+TOLD_EARLY = """
+import asyncio, os, signal, sys
+from registry_status import app, config
+from registry_status.cli import main
+
+read = config.read_settings
+
+def told_early(*arguments):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return read(*arguments)
+
+async def operate(settings, *, stop):
+    await asyncio.wait_for(stop.wait(), 5)
+    print("told", signal.pthread_sigmask(signal.SIG_BLOCK, []))
+
+config.read_settings, app.run_operator = told_early, operate
+sys.exit(main(["run", "--registry-address", "http://127.0.0.1:1"]))
+"""
+
+
+def test_a_signal_before_anybody_minds_it_is_minded_later() -> None:
+    """The first process of a container would never get one that came before there was a handler."""
+    done = subprocess.run([sys.executable, "-c", TOLD_EARLY], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "told set()\n"), done.stderr
+
+
 FILES = {
     "a password that is not there": ["--registry-username", "me", "--registry-password-file", "{missing}"],
     "a password that is empty": ["--registry-username", "me", "--registry-password-file", "{empty}"],
