@@ -85,7 +85,7 @@ class Delivery:
         self._trust_ids = trust_ids
         self._admit = admit
         self._chance = chance
-        self._retries = Retries(records, wake, chance)
+        self._retries = Retries(wake, chance)
         registry.on_available(self._retries.begin_anew)
         self.directory = Directory(registry)
         self.instances = Instances()

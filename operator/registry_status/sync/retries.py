@@ -7,7 +7,7 @@ from itertools import islice
 from registry_status.registry.base import AuthError, RegistryError, TransientError
 from registry_status.sync.budget import Budget
 from registry_status.sync.clock import loop_time
-from registry_status.sync.desired import PodRecord, PodRecords
+from registry_status.sync.desired import PodRecord
 
 AFTER_REJECTION = 300.0
 """Seconds until something that the registry refused for good is tried again."""
@@ -26,12 +26,11 @@ VANGUARD = 10
 class Retries:
     """Keeps those that wait in the order in which they failed. They begin anew as soon as the registry works again."""
 
-    def __init__(self, records: PodRecords, wake: Callable[[str], None], chance: random.Random) -> None:
-        self._records = records
+    def __init__(self, wake: Callable[[str], None], chance: random.Random) -> None:
         self._wake = wake
         self._chance = chance
         self._budget = Budget()
-        self._waiting: dict[str, None] = {}
+        self._waiting: dict[str, PodRecord] = {}
         self.beginning = 0
         """How often the registry has begun to work again."""
 
@@ -48,14 +47,14 @@ class Retries:
         wait = self._budget.take(loop_time())
         record.has_turn = wait > 0
         if record.has_turn:
-            self._waiting[record.uid] = None
+            self._waiting[record.uid] = record
         return wait
 
     def failed(self, record: PodRecord, error: RegistryError) -> None:
         """Note that an attempt failed. What the registry says to wait for waits by itself, also where it stood in the row."""
         record.hurried = False
         if _least_wait(error) is None:
-            self._waiting[record.uid] = None
+            self._waiting[record.uid] = record
         else:
             self.forget(record.uid)
 
@@ -70,23 +69,23 @@ class Retries:
         If it does work, `was_served` calls them out of it in no time. If all that it answers is a probe, they are no storm.
         """
         self.beginning += 1
-        waiting = list(self._waiting)
-        for uid in waiting[:VANGUARD]:
-            self._retry_now(uid)
-        for uid in waiting[VANGUARD:]:
-            self._retry_in_turn(uid)
+        waiting = list(self._waiting.values())
+        for record in waiting[:VANGUARD]:
+            self._retry_now(record)
+        for record in waiting[VANGUARD:]:
+            self._retry_in_turn(record)
 
     def was_served(self, record: PodRecord, written: int) -> None:
         """A pod that had waited was written: let two more try at once, and so on twice as many, as long as that goes well.
 
         Of those that were let try it is enough that nothing was to be written.
         """
-        waited = self._waiting.pop(record.uid, 0) is None
+        waited = self._waiting.pop(record.uid, None) is not None
         goes_well = record.hurried or (waited and written > 0)
         record.hurried = False
         if written and goes_well:
             self._budget.refill()
-        for other in list(islice(self._waiting, GAIN if goes_well else 0)):
+        for other in list(islice(self._waiting.values(), GAIN if goes_well else 0)):
             self._retry_now(other)
 
     def forget(self, uid: str) -> None:
@@ -97,21 +96,17 @@ class Retries:
         """Nobody waits any more."""
         self._waiting.clear()
 
-    def _retry_in_turn(self, uid: str) -> None:
-        record = self._records.get(uid)
-        if record is not None:
-            record.demand(loop_time())
-            if not record.has_turn:
-                record.attempts = max(record.attempts, 1)
-                self._wake(uid)
+    def _retry_in_turn(self, record: PodRecord) -> None:
+        record.demand(loop_time())
+        if not record.has_turn:
+            record.attempts = max(record.attempts, 1)
+            self._wake(record.uid)
 
-    def _retry_now(self, uid: str) -> None:
-        del self._waiting[uid]
-        record = self._records.get(uid)
-        if record is not None:
-            record.attempts, record.has_turn, record.hurried = 0, False, True
-            record.demand(loop_time())
-            self._wake(uid)
+    def _retry_now(self, record: PodRecord) -> None:
+        del self._waiting[record.uid]
+        record.attempts, record.has_turn, record.hurried = 0, False, True
+        record.demand(loop_time())
+        self._wake(record.uid)
 
 
 def _least_wait(error: RegistryError) -> float | None:
