@@ -106,7 +106,7 @@ class Delivery:
         if self._is_over(record):
             self.retire(record)
             return None
-        if desired.reason is Reason.CONTAINER_NOT_STARTED and not desired.evidence.has_started and not record.instances:
+        if desired.reason is Reason.CONTAINER_NOT_STARTED and not record.instances:
             return None  # an event will tell of the start; before it nothing can be registered
         return await self._attempt(record, desired, desired.target)
 
@@ -487,7 +487,7 @@ class Delivery:
 
     def _may_rise_by_itself(self, record: PodRecord, desired: Desired) -> bool:
         """Some SDKs register as STARTING and write UP themselves soon after: until the pod was first Ready that is put back."""
-        return desired.reason is Reason.CONTAINER_STARTING and bool(record.instances) and self._in_window(record)
+        return desired.reason is Reason.CONTAINER_STARTING and self._in_window(record)
 
     def _missing(self, record: PodRecord, desired: Desired, written: int, said: tuple[str, ...]) -> float | None:
         """No instance of the present life: no failure, but one to look for."""

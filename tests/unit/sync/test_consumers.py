@@ -70,6 +70,18 @@ async def test_an_explicit_status_is_written_whatever_lives_there() -> None:
 
 
 @on_virtual_time
+async def test_an_annotation_that_is_taken_back_leaves_it_to_what_lives_there_at_once() -> None:
+    world = World()
+    other_service(world, **CHASSIS_3)
+    instance = world.register()
+    world.see(ASKED | {"not-ready-status": "OUTOFSERVICE"}, **LOST)
+    await world.pass_time()
+    world.see(**LOST)
+    await world.pass_time()
+    assert world.status(instance) == "DOWN"
+
+
+@on_virtual_time
 async def test_a_new_consumer_turns_every_such_pod_down_and_three_quiet_rounds_turn_it_back() -> None:
     world = World()
     instance = world.register()

@@ -89,6 +89,17 @@ async def test_after_the_window_registration_is_looked_for_with_the_resync() -> 
 
 
 @on_virtual_time
+async def test_after_each_start_registration_is_looked_for_each_second_again() -> None:
+    world = World()
+    world.see(ready="False", ready_since=1)
+    await world.pass_time(200)
+    world.see(ready="False", ready_since=200, statuses=[running(202, restarts=1)])
+    before = len(world.registry.calls)
+    await world.pass_time(20)
+    assert 18 <= len(world.registry.calls) - before <= 24
+
+
+@on_virtual_time
 async def test_pods_of_one_service_share_their_looks() -> None:
     world = World()
     for number in range(50):
@@ -113,6 +124,18 @@ async def test_a_pod_ready_for_a_minute_without_an_instance_is_told_once_and_rec
     await world.pass_time(1.5)
     assert world.kinds() == [OutcomeKind.NOT_FOUND, OutcomeKind.DELIVERED]
     assert world.written() == ["UP"]
+
+
+@on_virtual_time
+async def test_the_minute_without_an_instance_begins_with_the_containers_present_life() -> None:
+    world = World()
+    world.see()
+    await world.pass_time(50)
+    world.see(ready_since=50, statuses=[running(48, restarts=1)])
+    await world.pass_time(59)
+    assert world.kinds() == []
+    await world.pass_time(30)
+    assert world.kinds() == [OutcomeKind.NOT_FOUND]
 
 
 @on_virtual_time
