@@ -8,6 +8,7 @@ from registry_status.model import InstanceStatus, OutcomeKind
 from registry_status.registry.base import (
     AuthError,
     BlockedError,
+    NotFoundError,
     PermanentError,
     RegistryError,
     TransientError,
@@ -168,6 +169,21 @@ async def test_an_instance_that_left_by_itself_is_no_failure() -> None:
     await world.pass_time(1)
     assert OutcomeKind.FAILING not in world.kinds()
     assert OutcomeKind.REJECTED not in world.kinds()
+
+
+@on_virtual_time
+async def test_an_instance_that_is_listed_and_yet_not_there_to_be_written_is_tried_again_later() -> None:
+    world = World()
+    instance = world.register()
+    world.see()
+    await world.pass_time()
+    world.registry.refuses[instance] = NotFoundError("400017", "no such instance")
+    world.see(ready="False", ready_since=9)
+    await world.pass_time()
+    assert world.kinds() == [OutcomeKind.FAILING]
+    world.registry.refuses.clear()
+    await world.pass_time(3)
+    assert world.written() == ["OUTOFSERVICE"]
 
 
 @on_virtual_time
