@@ -11,6 +11,11 @@ from registry_status.sync.worker import AFTER_ERROR, KeyedWorkers
 from tests.world import on_virtual_time
 
 
+@pytest.fixture(autouse=True)
+def no_internal_errors() -> None:
+    """Here they are made on purpose."""
+
+
 @dataclass
 class Work:
     """Work that takes a while; notes what ran when, and never runs twice at once for a key."""

@@ -15,6 +15,11 @@ KEYS = "abc"
 AGES = (0.0, 0.01, 0.5, 1.0, 3.0)
 
 
+@pytest.fixture(autouse=True)
+def no_internal_errors() -> None:
+    """Here they are made on purpose."""
+
+
 @dataclass(frozen=True)
 class Run:
     """What one run of the work does."""
