@@ -101,6 +101,35 @@ async def test_after_each_start_registration_is_looked_for_each_second_again() -
 
 
 @on_virtual_time
+async def test_a_pods_change_is_not_answered_by_a_list_that_another_asked_for_before_it() -> None:
+    world = World()
+    world.see(ready="False", ready_since=1)
+    await world.pass_time(200)
+    world.see(uid="uid-2", name="cart-2", ip="10.244.0.8")
+    await world.pass_time(0.1)
+    instance = world.register(status="STARTING")
+    world.see(ready_since=200)
+    await world.pass_time(0.1)
+    assert world.status(instance) == "UP"
+
+
+@on_virtual_time
+async def test_what_was_registered_right_before_the_container_ended_again_is_put_down_at_once() -> None:
+    world = World()
+    await world.pass_time(5)
+    world.register()
+    world.see()
+    await world.pass_time(20)
+    life = {"containerID": "containerd://2"}
+    world.see(ready="False", ready_since=20, statuses=[running(22, restarts=1) | life])
+    await world.pass_time(5.5)
+    last = world.register()
+    world.see(ready="False", ready_since=20, statuses=[terminated(30, restarts=1) | life])
+    await world.pass_time(0.1)
+    assert world.status(last) == "DOWN"
+
+
+@on_virtual_time
 async def test_pods_of_one_service_share_their_looks() -> None:
     world = World()
     for number in range(50):
