@@ -162,7 +162,7 @@ class Delivery:
         self._reporter.not_ready_changed(self.consumers.lost_readiness(tenant))
         for record in self._records:
             target = record.desired.target
-            concerned = record.desired.auto or record.desired.status is InstanceStatus.OUTOFSERVICE
+            concerned = record.desired.status is InstanceStatus.OUTOFSERVICE
             if concerned and target is not None and target.tenant == tenant:
                 self.wake(record.uid)
 
