@@ -130,6 +130,18 @@ async def test_what_was_registered_right_before_the_container_ended_again_is_put
 
 
 @on_virtual_time
+async def test_a_pod_whose_annotations_have_become_wrong_is_not_counted_as_acknowledged() -> None:
+    world = World()
+    world.register()
+    world.see()
+    await world.pass_time()
+    assert world.engine.acknowledged_counts() == {InstanceStatus.UP: 1}
+    world.see(ASKED | {"match": "nonsense"})
+    await world.pass_time()
+    assert world.engine.acknowledged_counts() == {}
+
+
+@on_virtual_time
 async def test_pods_of_one_service_share_their_looks() -> None:
     world = World()
     for number in range(50):
