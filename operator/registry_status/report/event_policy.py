@@ -4,6 +4,7 @@ The rules, for people who read `kubectl describe pod`:
 
 - One Event on each change of outcome, never one per attempt. The same outcome again is said again after 5 minutes at the
   earliest, and then raises the count of the Event that is there.
+- A Warning that still stands is said again each half hour, since API servers forget Events after an hour.
 - `FAILING` is held back for 5 seconds: a registry that hiccups is nobody's business. While a pod goes on failing it stays one.
 - `RegistryUpdateRecovered` only follows a Warning that was posted; one that still waited when the pod recovered is dropped.
 - The pace is bounded (token buckets below). What is held back for the pace waits; what exceeds its pod's bucket or finds the
@@ -27,6 +28,9 @@ HOLD_BACK = 5.0
 """Seconds that a status must stay undelivered before that is worth a Warning."""
 REPEAT_AFTER = 300.0
 """Seconds before an unchanged outcome may be said again."""
+REMIND_EVERY = 1800.0
+"""Seconds after which a Warning that still stands is said again: API servers forget Events after an hour, people look when they
+can. So 10,000 pods in trouble take half of the pace."""
 GLOBAL_BURST, GLOBAL_RATE = 50.0, 10.0
 """All Events together: a rollout's worth at once, then ten a second; each single kubelet is allowed fifty."""
 POD_BURST, POD_RATE = 20.0, 1 / 60
@@ -160,11 +164,12 @@ class _Pod:
     kind: OutcomeKind | None = None
     since: float = 0.0
     """When the present kind began."""
-    failing: Outcome | None = None
+    trouble: Outcome | None = None
+    """The newest of this kind, if it is one that warns."""
     said: dict[OutcomeKind, tuple[str, float]] = field(default_factory=dict)
     standing: int = 0
     """Warnings posted that no recovery has answered yet."""
-    trouble: tuple[EventReason, float] | None = None
+    first: tuple[EventReason, float] | None = None
     """The first of them, and since when."""
     queued: dict[int, EventNote] = field(default_factory=dict)
     spent: bool = False
@@ -189,6 +194,8 @@ class EventPolicy:
         self._queue: OrderedDict[int, EventNote] = OrderedDict()
         self._held: OrderedDict[str, float] = OrderedDict()
         self._overdue: OrderedDict[str, None] = OrderedDict()
+        self._reminders: OrderedDict[str, float] = OrderedDict()
+        """When the Warning that was posted of a pod's present trouble is to be said again, the soonest first."""
         self._outages = _outages()
         self._number = 0
         """Rises with all that is queued or held: tells whether there is something new, and keys the queue."""
@@ -239,7 +246,7 @@ class EventPolicy:
     def forget_all(self) -> int:
         """Begin anew, but for the pace. Returns how many Events that waited are dropped."""
         waiting = len(self._queue) + len(self._overdue)
-        for known in (self._pods, self._queue, self._held, self._overdue):
+        for known in (self._pods, self._queue, self._held, self._overdue, self._reminders):
             known.clear()
         self._outages = _outages()
         return waiting
@@ -262,7 +269,7 @@ class EventPolicy:
     def _recovered(self, pod: _Pod, outcome: Outcome, now: float) -> None:
         if any(note.reason is EventReason.RECOVERED for note in pod.queued.values()):
             return
-        reason, since = pod.trouble or (EventReason.FAILED, now)
+        reason, since = pod.first or (EventReason.FAILED, now)
         message = f"After {age(now - since)} of {reason}: {outcome.message}"
         self._say(pod, EventNote(pod.ref, EventReason.RECOVERED, _safe(message), "", now, outcome.kind), now, free=True)
 
@@ -283,12 +290,13 @@ class EventPolicy:
             self._enter(pod, OutcomeKind.FAILING, now)
             self._held[outcome.pod.uid] = now
             self._number += 1
-        pod.failing = outcome
+        pod.trouble = outcome
 
     def _warned(self, outcome: Outcome, now: float) -> None:
         pod = self._pod(outcome.pod, now)
         if outcome.kind not in MOMENTS:
             self._enter(pod, outcome.kind, now)
+            pod.trouble = outcome
             self._struck(pod, outcome, now)
         if self._is_news(pod, outcome.kind, f"{outcome.code}\0{outcome.message}", now):
             self._say(pod, _warning(outcome, now), now)
@@ -324,9 +332,9 @@ class EventPolicy:
         pod.kind, pod.since = kind, now
 
     def _leave(self, pod: _Pod, now: float) -> None:
-        pod.failing = None
-        self._held.pop(pod.ref.uid, None)
-        self._overdue.pop(pod.ref.uid, None)
+        pod.trouble = None
+        for waiting in (self._held, self._overdue, self._reminders):
+            waiting.pop(pod.ref.uid, None)
         for reason, outage in self._outages.items():
             if outage.end(pod.ref.uid):
                 self._outage_over(reason, outage, now)
@@ -358,15 +366,16 @@ class EventPolicy:
         """Seconds until `take` may have something; None: not before the next report."""
         if self._queue or self._overdue:
             return self._bucket.wait(now)
-        if self._held:
-            return max(0.0, next(iter(self._held.values())) + HOLD_BACK - now)
-        return None
+        due = [next(iter(self._held.values())) + HOLD_BACK] if self._held else []
+        due += [next(iter(self._reminders.values()))] if self._reminders else []
+        return max(0.0, min(due) - now) if due else None
 
     def take(self, now: float) -> EventNote | None:
         """The next Event to post, if there is one and the pace allows it."""
         self._let_go(now)
+        self._remind(now)
         while (self._queue or self._overdue) and not self._bucket.wait(now):
-            note = self._from_queue() if self._queue else self._from_overdue(now)
+            note = self._from_queue(now) if self._queue else self._from_overdue(now)
             if note is not None:
                 self._bucket.take(now)
                 return note
@@ -378,35 +387,37 @@ class EventPolicy:
         if pod is not None and note.kind in RECOVERABLE and pod.standing:
             pod.standing -= 1
 
-    def _from_queue(self) -> EventNote | None:
+    def _from_queue(self, now: float) -> EventNote | None:
         number, note = self._queue.popitem(last=False)
         pod = self._pods.get(note.pod.uid)
         if pod is None or pod.queued.pop(number, None) is None:
             return note
         if note.reason is EventReason.RECOVERED:
-            answered, pod.standing, pod.trouble = pod.standing, 0, None
+            answered, pod.standing, pod.first = pod.standing, 0, None
             return note if answered else None
-        self._stands(pod, note)
+        self._stands(pod, note, now)
         return note
 
     def _from_overdue(self, now: float) -> EventNote | None:
         uid, _ = self._overdue.popitem(last=False)
         pod = self._pods[uid]
-        if pod.failing is None or not pod.bucket.take(now):
+        if pod.trouble is None or not pod.bucket.take(now):
             self._dropped(DropCause.POD_LIMIT)
             return None
         pod.spent = True
         pod.say_anew()
-        note = _warning(pod.failing, pod.since)
-        self._stands(pod, note)
+        note = _warning(pod.trouble, pod.since)
+        self._stands(pod, note, now)
         return note
 
-    @staticmethod
-    def _stands(pod: _Pod, note: EventNote) -> None:
+    def _stands(self, pod: _Pod, note: EventNote, now: float) -> None:
+        if note.kind is pod.kind and pod.trouble is not None:
+            self._reminders.pop(pod.ref.uid, None)
+            self._reminders[pod.ref.uid] = now + REMIND_EVERY
         if note.kind not in RECOVERABLE:
             return
         if not pod.standing:
-            pod.trouble = (note.reason, note.at)
+            pod.first = (note.reason, note.at)
         pod.standing += 1
 
     def _let_go(self, now: float) -> None:
@@ -417,8 +428,16 @@ class EventPolicy:
             del self._held[uid]
             self._overdue[uid] = None
             pod = self._pods[uid]
-            if pod.failing is not None:
-                self._struck(pod, pod.failing, now)
+            if pod.trouble is not None:
+                self._struck(pod, pod.trouble, now)
+
+    def _remind(self, now: float) -> None:
+        while self._reminders and next(iter(self._reminders.values())) <= now:
+            uid, _ = self._reminders.popitem(last=False)
+            self._reminders[uid] = now + REMIND_EVERY
+            pod = self._pods[uid]
+            if pod.trouble is not None:
+                self._say(pod, _warning(pod.trouble, now), now)
 
     # Outages
 

@@ -28,7 +28,8 @@ class Reporter:
 
     def outcome(self, outcome: Outcome) -> None:
         """Tell how a delivery stands."""
-        self._metrics.outcome(outcome)
+        if not self._fails_on(outcome):
+            self._metrics.outcome(outcome)
         self._events.report(outcome)
         if outcome.kind in TROUBLE:
             self._log_trouble(outcome)
@@ -58,6 +59,10 @@ class Reporter:
         """Another replica speaks from now on: what is still to be told of any pod is its business."""
         self._trouble.clear()
         self._events.forget_all()
+
+    def _fails_on(self, outcome: Outcome) -> bool:
+        """The same failure for another cause, which only its Event is to name."""
+        return outcome.kind is OutcomeKind.FAILING and self._trouble.get(outcome.pod.uid) == (OutcomeKind.FAILING, "")
 
     def _log_trouble(self, outcome: Outcome) -> None:
         now = (outcome.kind, "" if outcome.kind is OutcomeKind.FAILING else outcome.message)

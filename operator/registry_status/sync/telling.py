@@ -54,7 +54,7 @@ class Teller:
     ) -> None:
         """Report a change of outcome; the same again is told for writes only. `lasting` off: it changes no outcome."""
         if lasting:
-            same = record.told is kind and (record.told_text == text or kind is OutcomeKind.FAILING)
+            same = record.told is kind and record.told_text == text
             record.told, record.told_text = kind, text
             if same and not written:
                 return

@@ -119,7 +119,7 @@ class TestFailing:
 
     def test_is_told_once_however_often_it_is_reported(self) -> None:
         stage = Stage().report(outcome(FAILING, message="first")).at(3).report(outcome(FAILING, message="newest"))
-        for second in range(5, 4000, 7):
+        for second in range(5, 1800, 7):
             stage.at(second).report(outcome(FAILING, message=f"try {second}"))
         assert [note.message for note in stage.posted] == ["newest"]
 
@@ -228,6 +228,56 @@ class TestRepetition:
     def test_is_not_hurried_by_drift_in_between(self) -> None:
         stage = Stage().report(*[outcome(REJECTED), outcome(DRIFTED)] * 5).post()
         assert stage.told == ["RegistryUpdateFailed", "RegistryStatusDrifted"]
+
+
+class TestReminders:
+    """API servers forget Events after an hour: what is said once of a trouble that lasts is not there in the morning."""
+
+    @pytest.mark.parametrize("kind", [FAILING, REJECTED, NOT_FOUND, CONFLICT, AUTH_FAILED, INVALID])
+    def test_a_warning_that_stands_is_said_again_each_half_hour(self, kind: OutcomeKind) -> None:
+        stage = Stage().report(outcome(kind))
+        for second in range(1, 2 * 3600):
+            stage.at(second)
+        first = stage.posted[0].at
+        assert [note.at - first for note in stage.posted] == pytest.approx([0, 1800, 3600, 5400], abs=6)
+        assert len({note.name for note in stage.posted}) == 1
+
+    def test_the_cause_is_the_one_that_holds_now(self) -> None:
+        stage = Stage().report(outcome(FAILING, message="it broke")).at(6).report(outcome(FAILING, message="refused"))
+        assert [note.message for note in stage.at(1807).posted] == ["it broke", "refused"]
+
+    def test_the_time_of_the_next_one_is_waited_for(self) -> None:
+        stage = Stage().report(outcome(CONFLICT)).post()
+        assert stage.policy.wait(600.0) == 1200.0
+
+    @pytest.mark.parametrize("ended", [DELIVERED, RELEASED, ABANDONED, "forgotten", "retracted"])
+    def test_what_is_over_is_not_reminded_of(self, ended: OutcomeKind | str) -> None:
+        stage = Stage().report(outcome(REJECTED)).post()
+        if ended == "forgotten":
+            stage.policy.forget(pod().uid, 10.0)
+        elif ended == "retracted":
+            stage.policy.forget_all()
+        else:
+            stage.report(outcome(OutcomeKind(ended)))
+        told = len(stage.at(10).told)
+        assert len(stage.at(7200).told) == told
+
+    def test_another_trouble_has_its_own_time(self) -> None:
+        stage = Stage().report(outcome(REJECTED)).at(1000).report(outcome(NOT_FOUND)).post()
+        for second in range(1000, 2900):
+            stage.at(second)
+        assert [(note.kind, note.at) for note in stage.posted] == [(REJECTED, 0), (NOT_FOUND, 1000), (NOT_FOUND, 2800)]
+
+    @pytest.mark.parametrize("kind", [DRIFTED, HARMFUL])
+    def test_moments_are_told_once(self, kind: OutcomeKind) -> None:
+        assert len(Stage().report(outcome(kind)).post().at(7200).told) == 1
+
+    def test_many_keep_the_pace_and_lose_nothing(self) -> None:
+        stage = Stage().report(*[outcome(FAILING, number) for number in range(3000)])
+        for second in range(3600):
+            stage.at(second)
+        assert Counter(note.pod.uid for note in stage.posted) == dict.fromkeys((pod(number).uid for number in range(3000)), 2)
+        assert not stage.dropped
 
 
 class TestUpdates:

@@ -65,6 +65,7 @@ def test_failing_is_told_when_it_begins_and_when_it_ends(desk: Desk, caplog: pyt
     desk.report(outcome(FAILING, message="timeout"), outcome(FAILING, message="connection refused"))
     desk.report(outcome(DELIVERED, message="UP written", written=1), outcome(DELIVERED, message="again"))
     assert lines(caplog) == ["WARNING failing: timeout", "INFO recovered from failing: UP written"]
+    assert samples(desk.metrics)["outcomes_total{kind=failing}"] == 1
 
 
 @pytest.mark.parametrize("kind", [REJECTED, NOT_FOUND, CONFLICT, AUTH_FAILED, INVALID])

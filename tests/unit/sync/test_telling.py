@@ -79,11 +79,13 @@ def test_a_pod_without_instances_recovers_as_well() -> None:
     assert case.told.outcomes[1].message == "the registry answers again; it has no instance of the pod"
 
 
-def test_an_outage_is_told_once_whatever_its_words() -> None:
+def test_an_outage_is_told_again_where_its_cause_is_another() -> None:
     case = Case()
     case.fail(BROKEN)
+    case.fail(BROKEN)
     case.fail(TransientError("timeout", "no answer in time"))
-    assert case.kinds == [OutcomeKind.FAILING]
+    assert case.kinds == [OutcomeKind.FAILING] * 2
+    assert case.told.outcomes[1].code == "timeout"
 
 
 def test_another_refusal_is_told_and_the_same_is_not() -> None:
