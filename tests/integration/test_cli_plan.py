@@ -290,9 +290,15 @@ def test_who_refuses_is_named_where_the_api_server_does(
         assert ran.err.startswith(f"registry-status {command}: {why}")
 
 
-def test_explain_with_a_registry_that_does_not_answer_is_exit_status_3(cli: Cli, pods: Pods, server: Server) -> None:
+def test_explain_with_a_registry_that_does_not_answer_tells_all_else_and_is_exit_status_3(
+    cli: Cli, pods: Pods, server: Server
+) -> None:
     pods.create("cart")
     server[0].faults.set(Fault(Answer(status=503, body=b"down")))
     ran = cli.explain("cart")
-    assert (ran.status, ran.out) == (3, "")
-    assert "the registry cannot be asked: HTTP 503" in ran.err
+    assert ran.status == 3
+    assert ran.err.startswith("registry-status explain: the registry cannot be asked: HTTP 503")
+    assert ran.out.startswith(f"{pods.namespace}/cart: UP")
+    assert "rule:     " in ran.out
+    assert "events:   none of the operator's" in ran.out
+    assert "unasked:  the registry cannot be asked: HTTP 503" in ran.out

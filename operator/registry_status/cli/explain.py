@@ -10,7 +10,7 @@ Of a pod in the cluster it also says what the registry has now, which of the ser
 are not, and the last Events of the pod.
 
 Exit status: 0 explained, 1 an annotation is invalid, 2 wrong use: no such pod, unreadable file, no access to the cluster, 3 the
-registry could not be asked.
+registry could not be asked, and all else is told.
 """
 
 import argparse
@@ -38,11 +38,6 @@ CANDIDATES = 20
 class ExplainError(Exception):
     """What was asked for cannot be explained; the message says what is wrong and where."""
 
-    def __init__(self, message: str, *, status: int = 2) -> None:
-        """`status` is the exit status of the command."""
-        super().__init__(message)
-        self.status = status
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Where the pods come from, how the answer looks, and the settings that matter."""
@@ -59,12 +54,16 @@ def run(arguments: argparse.Namespace) -> int:
         explained = _explained(arguments, settings)
     except (config.SettingsError, BadFileError, ExplainError) as error:
         print(f"registry-status explain: {error}", file=sys.stderr)
-        return error.status if isinstance(error, ExplainError) else 2
+        return 2
     form = Form(arguments.output)
     if form.data:
         print_data([as_json(one) for one in explained], form)
     else:
         print("\n\n".join(as_text(one) for one in explained))
+    for one in explained:
+        if one.trouble:
+            print(f"registry-status explain: {one.trouble}", file=sys.stderr)
+            return CANNOT_TELL
     return 1 if any(one.desired.problems for one in explained) else 0
 
 
@@ -198,14 +197,12 @@ def _check_names(namespace: str, name: str) -> None:
 
 
 def _online(settings: config.Settings, namespace: str, name: str) -> Explained:
-    from registry_status.cli.reading import CannotTellError, NoClusterError  # noqa: PLC0415 - not needed offline
+    from registry_status.cli.reading import NoClusterError  # noqa: PLC0415 - not needed offline
 
     try:
         found = asyncio.run(explain_online(namespace, name, settings))
     except NoClusterError as error:
         raise ExplainError(str(error)) from error
-    except CannotTellError as error:
-        raise ExplainError(str(error), status=CANNOT_TELL) from error
     if found is None:
         raise ExplainError(f"there is no pod {name} in namespace {namespace}")
     return found

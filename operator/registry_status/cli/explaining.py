@@ -59,6 +59,8 @@ class Explained:
     verdicts: Sequence[Verdict] | None = None
     events: Sequence[EventSeen] | None = None
     unasked: tuple[str, ...] = ()
+    trouble: str = ""
+    """Why the registry could not be asked, though it was to be."""
 
     @property
     def rule(self) -> int:
@@ -122,7 +124,7 @@ def _time(seconds: float | None) -> str:
 async def explain_online(namespace: str, name: str, settings: Settings, *, now: float | None = None) -> Explained | None:
     """Explain a pod of the cluster, with what the registry says where one is named; None if there is no such pod.
 
-    Raises `CannotTellError`, and `SettingsError` for files that the settings name.
+    Raises `NoClusterError`, and `SettingsError` for files that the settings name.
     """
     from registry_status.cli.checks.operators import read_events  # noqa: PLC0415 - not needed offline
     from registry_status.cli.reading import NoClusterError, cluster, keep_quiet  # noqa: PLC0415 - not needed offline
@@ -147,7 +149,7 @@ async def explain_online(namespace: str, name: str, settings: Settings, *, now: 
 
 async def _beside_registry(explained: Explained, settings: Settings, now: float) -> Explained:
     from registry_status.cli.planning import judge_all  # noqa: PLC0415 - not needed offline
-    from registry_status.cli.reading import CannotTellError, Place, Register, Snapshot  # noqa: PLC0415 - not needed offline
+    from registry_status.cli.reading import Place, Register, Snapshot  # noqa: PLC0415 - not needed offline
     from registry_status.cli.show import Progress  # noqa: PLC0415 - not needed offline
     from registry_status.registry.base import RegistryError  # noqa: PLC0415 - not needed offline
     from registry_status.registry.connect import registry_client  # noqa: PLC0415 - not needed offline
@@ -163,7 +165,8 @@ async def _beside_registry(explained: Explained, settings: Settings, now: float)
             (judged,) = await judge_all([explained.desired], register, settings, Progress(), now)
             instances = await register.instances(Place.of(target))
         except RegistryError as error:
-            raise CannotTellError(f"the registry cannot be asked: {error}") from error
+            why = f"the registry cannot be asked: {error}"
+            return replace(explained, unasked=(*explained.unasked, why), trouble=why)
         finally:
             await register.aclose()
     around = circumstances(explained.desired, now, trust_ids=settings.trust_instance_ids)
