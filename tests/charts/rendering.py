@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import yaml
 
@@ -24,6 +24,15 @@ Values = dict[str, Any]
 
 FULL: Values = yaml.safe_load(Path(__file__).with_name("full-values.yaml").read_text("utf-8"))
 """A value for everything."""
+
+
+class Where(TypedDict, total=False):
+    """How the release is called and where it lies; the pod of `helm test` only where it is asked for."""
+
+    release: str
+    namespace: str
+    tests: bool
+    kubernetes: str
 
 
 @dataclass(frozen=True)
@@ -58,17 +67,9 @@ class Chart:
         ]
         return run([*words, "--values", "-"], input=json.dumps(given))
 
-    def render(
-        self,
-        values: Values | None = None,
-        *,
-        release: str = "status",
-        namespace: str = "system",
-        tests: bool = False,
-        kubernetes: str = KUBERNETES,
-    ) -> list[Object]:
+    def render(self, values: Values | None = None, **where: Unpack[Where]) -> list[Object]:
         """Render it into objects."""
-        return objects(self.text(values, release=release, namespace=namespace, tests=tests, kubernetes=kubernetes))
+        return objects(self.text(values, **where))
 
     def test_pod(self, values: Values | None = None) -> Object:
         """Return the pod of `helm test`."""

@@ -8,6 +8,7 @@ import pytest
 
 from registry_status.model import InstanceStatus, Tenant
 from registry_status.registry.base import FencedError, TransientError, UnavailableError
+from registry_status.registry.circuit import TRIP
 from registry_status.registry.devserver import Answer, Delay, DevServer, Fault, Hang, NewInstance, NewService
 from registry_status.registry.servicecomb import ServiceComb
 from registry_status.registry.transport import AiohttpTransport, FenceClosed
@@ -168,13 +169,18 @@ async def test_a_registry_that_hangs_is_still_noticed_by_a_leader(server: DevSer
     assert caught.value.code == "timeout"
 
 
-async def test_an_open_circuit_is_probed_by_the_leader_only(server: DevServer, url: str) -> None:
+async def open_circuit(server: DevServer, client: ServiceComb) -> None:
+    """The address suffers from 503 from now on, and the client knows."""
     server.faults.set(Fault(Answer(status=503)))
+    for _ in range(TRIP):
+        with pytest.raises(TransientError):
+            await write(client)
+
+
+async def test_an_open_circuit_is_probed_by_the_leader_only(server: DevServer, url: str) -> None:
     turn = Turn(5.0)
     async with ServiceComb([url], fence=turn) as client:
-        for _ in range(5):
-            with pytest.raises(TransientError):
-                await write(client)
+        await open_circuit(server, client)
         turn.answers = [0.0]
         asked = len(server.requests)
         server.faults.clear()
@@ -189,12 +195,9 @@ async def test_an_open_circuit_is_probed_by_the_leader_only(server: DevServer, u
 async def test_who_may_ask_again_is_told_what_the_address_suffers_from_not_that_nobody_probed_it(
     server: DevServer, url: str
 ) -> None:
-    server.faults.set(Fault(Answer(status=503)))
     turn = Turn(5.0)
     async with ServiceComb([url], fence=turn) as client:
-        for _ in range(5):
-            with pytest.raises(TransientError):
-                await write(client)
+        await open_circuit(server, client)
         turn.answers = [0.0]
         await asyncio.sleep(1.3)
         with pytest.raises(UnavailableError, match="503"):

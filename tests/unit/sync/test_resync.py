@@ -63,13 +63,19 @@ async def test_a_status_changed_by_someone_else_is_put_back_and_told() -> None:
     assert OutcomeKind.DRIFTED in world.kinds()
 
 
-@on_virtual_time
-async def test_an_instance_that_expired_and_came_back_is_put_right() -> None:
-    world = World()
+async def registered_anew(world: World) -> str:
+    """The instance of a pod that is not ready expires, and its SDK registers it again."""
     instance = await unready(world)
     world.state.delete_instance(SERVICE, instance)
     await world.pass_time(2)
-    world.register(instance_id="one")
+    world.register(instance_id=instance)
+    return instance
+
+
+@on_virtual_time
+async def test_an_instance_that_expired_and_came_back_is_put_right() -> None:
+    world = World()
+    instance = await registered_anew(world)
     await world.pass_time(ROUND)
     assert world.status(instance) == "OUTOFSERVICE"
     assert world.drifts == [Cause.REGISTERED_ANEW]
@@ -79,11 +85,8 @@ async def test_an_instance_that_expired_and_came_back_is_put_right() -> None:
 @on_virtual_time
 async def test_an_instance_that_came_back_as_it_should_be_has_not_drifted() -> None:
     world = World()
-    instance = await unready(world)
-    world.state.delete_instance(SERVICE, instance)
-    await world.pass_time(2)
-    world.register(instance_id="one")
-    world.state.put_status(SERVICE, "one", "OUTOFSERVICE")
+    instance = await registered_anew(world)
+    world.state.put_status(SERVICE, instance, "OUTOFSERVICE")
     await world.pass_time(ROUND)
     assert (world.drifts, world.redundant()) == ([], [])
 
