@@ -20,8 +20,10 @@ ENCODED = ("Transfer-Encoding", "Content-Encoding", "Content-Length")
 BUFFER = 256 * 1024
 """Bytes read at once at most, as many as uvloop takes from a socket."""
 BATCH = 128 * 1024
-LATEST = 0.1
-"""Bytes that are not urgent are taken when so many have come, or so many seconds after the first of them at the latest."""
+SOON = 0.1
+LATEST = 0.15
+"""Bytes that are not urgent are taken when so many have come, with the first that come so many seconds after the first of them,
+or so many seconds after it at the latest: where bytes keep coming, no timer wakes the process for them."""
 
 TakeBytes = Callable[[bytearray, int, bool], tuple[int, bool]]
 """Takes what it can of so many bytes of a buffer, in which what is urgent may be found or is known not to be; returns how many
@@ -41,7 +43,10 @@ class Tap(asyncio.BufferedProtocol):
         At some hundred events a second each finds the caches cold, and to judge it costs ten times as much as to judge it in
         a row with others.
         """
+        self._loop = asyncio.get_running_loop()
         self._due: asyncio.TimerHandle | None = None
+        self._soon = 0.0
+        """When bytes that wait are taken with what comes then; `_due` is set while there are any."""
         self._transport = transport
         self._before = before
         self._take = take
@@ -49,7 +54,7 @@ class Tap(asyncio.BufferedProtocol):
         self._set_buffer(bytearray(BUFFER))
         self._filled = 0
         self._is_cut = False
-        """The end of an event that was handed on is still missing: it may be an urgent one."""
+        """What is left of the last offer may be the beginning of an urgent event."""
 
     def _set_buffer(self, buffer: bytearray) -> None:
         self._buffer = buffer
@@ -68,7 +73,7 @@ class Tap(asyncio.BufferedProtocol):
     def rest(self, seconds: float) -> None:
         """Read nothing for so long: bytes pile up, and are one piece then."""
         self._transport.pause_reading()
-        asyncio.get_running_loop().call_later(seconds, self._resume)
+        self._loop.call_later(seconds, self._resume)
 
     def _resume(self) -> None:
         if not self._transport.is_closing():
@@ -96,12 +101,15 @@ class Tap(asyncio.BufferedProtocol):
         """So many bytes were read. Hot: in most cases they are one event, which can wait."""
         start, self._filled = self._filled, self._filled + count
         if (
-            self.urgent is not None and not self._is_cut and self._filled < BATCH
-            and self._buffer.find(self.urgent, max(0, start - len(self.urgent)), self._filled) < 0
+            self.urgent is None or self._is_cut or self._filled >= BATCH
+            or self._buffer.find(self.urgent, max(0, start - len(self.urgent)), self._filled) >= 0
         ):  # fmt: skip
-            self._due = self._due or asyncio.get_running_loop().call_later(LATEST, self._offer_late)
-        else:
             self._offer()
+        elif self._due is None:
+            self._soon = self._loop.time() + SOON
+            self._due = self._loop.call_later(LATEST, self._offer_late)
+        elif self._loop.time() >= self._soon:
+            self._offer_late()
 
     def _cancel_late_offer(self) -> None:
         if self._due is not None:
@@ -109,10 +117,10 @@ class Tap(asyncio.BufferedProtocol):
             self._due = None
 
     def _offer_late(self) -> None:
-        self._due = None
         self._offer(may_be_urgent=self._is_cut)
 
     def _offer(self, *, may_be_urgent: bool = True) -> None:
+        self._cancel_late_offer()
         taken, wakes = self._take(self._buffer, self._filled, may_be_urgent)
         if taken == self._filled:
             self._filled = 0
@@ -120,7 +128,7 @@ class Tap(asyncio.BufferedProtocol):
             rest = self._buffer[taken : self._filled]
             self._filled = len(rest)
             self._buffer[: len(rest)] = rest
-        self._is_cut = self._filled > 0
+        self._is_cut = may_be_urgent and self._filled > 0
         if wakes:
             self._news.set()
 
@@ -130,7 +138,6 @@ class Tap(asyncio.BufferedProtocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """The connection is over."""
-        self._cancel_late_offer()
         self._offer_late()
         self._before.connection_lost(error)
         self.over = True

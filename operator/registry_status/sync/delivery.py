@@ -326,7 +326,7 @@ class Delivery:
         """Claim an instance, as it was listed."""
         held = self._claim(record, desired, key)
         held.learn(Reading(found.status, listing.asked_at))
-        held.registered_at = found.registered_at
+        held.matched, held.taken_by = found, record.desired.evidence
 
     def _claim(self, record: PodRecord, desired: Desired, key: InstanceKey) -> Held:
         known = self.instances.get(key)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from registry_status.model import Desired, InstanceStatus, Tenant
+from registry_status.model import Desired, Evidence, InstanceStatus, Tenant
 from registry_status.registry.base import Instance
 from registry_status.sync.fresh import Reading
 
@@ -33,8 +33,10 @@ class Held:
     """What the registry says instead while others fight for the instance and it is left to them."""
     touched_at: float = float("-inf")
     """Loop time of the last write's end: a reading asked for earlier says nothing about it."""
-    registered_at: int | None = None
-    """When the registry says that it was registered: another time means that it was away in between."""
+    matched: Instance | None = None
+    """As it was listed when a pod last took it: another time of registration means that it was away in between."""
+    taken_by: Evidence | None = None
+    """What that pod showed of itself then."""
     owner: str | None = None
     """The uid of the pod whose status counts."""
     claimants: set[str] = field(default_factory=set)
@@ -50,7 +52,19 @@ class Held:
 
     def is_still(self, found: Instance) -> bool:
         """Whether it has been there since it was last matched: whoever registers it after that may be somebody else."""
-        return found.registered_at == self.registered_at
+        return found.registered_at == (self.matched.registered_at if self.matched is not None else None)
+
+    def came_back_alike(self, found: Instance, pod: Evidence | None) -> bool:
+        """Whether it was registered since it was last matched, and to match it for this pod would say the same again.
+
+        Only a younger registration can say so: one before the pod's start is another's. A pod that asks for another place has
+        let go of it.
+        """
+        was = self.matched
+        if was is None or was.registered_at is None or found.registered_at is None or pod != self.taken_by:
+            return False
+        alike = (found.host_name, found.endpoints, found.properties) == (was.host_name, was.endpoints, was.properties)
+        return alike and found.registered_at > was.registered_at
 
     def learn(self, reading: Reading[str]) -> None:
         """Take over a status that was read, if it says anything."""

@@ -110,6 +110,8 @@ class Resync:
         if held.status is None:
             return  # its owner is about to read it
         owner = self._records.get(held.owner) if held.owner is not None else None
+        if found is not None and owner is not None and self._is_its_own_again(held, owner, found):
+            held.matched = found
         if found is not None and not held.is_still(found):
             self._judge_anew(held, found, reading)
         elif owner is None:
@@ -139,6 +141,16 @@ class Resync:
             if record is not None:
                 record.wanted_at, record.reread_at = reading.asked_at, loop_time()
                 self._delivery.wake(uid)
+
+    def _is_its_own_again(self, held: Held, owner: PodRecord, found: Instance) -> bool:
+        """Whether its pod's SDK has registered it anew, as far as anybody can tell, and with the status that it should have.
+
+        Many do at once when a registry was away, and some servers date each listing.
+        """
+        if held.is_still(found) or found.status != held.status:
+            return False
+        is_settled = owner.certain and owner.current == held.key and not owner.desired.ended
+        return is_settled and held.claimants == {owner.uid} and held.came_back_alike(found, owner.desired.evidence)
 
     def _note_repair(self, held: Held, owner: PodRecord, found: Instance, written: str) -> None:
         now = loop_time()

@@ -88,6 +88,35 @@ async def test_an_id_that_another_pod_registers_after_its_lease_is_not_written_a
     assert world.registry.writes == []
 
 
+@pytest.mark.parametrize(
+    ("registered", "seen"),
+    [
+        ({"ip": "10.99.0.1"}, {}),
+        ({"host": "web-1"}, {}),
+        ({"properties": {"podUid": "uid-of-another"}}, {}),
+        ({"properties": {"podName": "web-1"}}, {}),
+        ({}, {"ip": "10.244.0.9"}),
+    ],
+    ids=["its IP", "its host name", "its uid", "its pod's name", "the pod's IP"],
+)
+@on_virtual_time
+async def test_an_id_that_is_registered_anew_as_it_should_be_is_judged_by_all_that_is_another(
+    registered: dict[str, Any], seen: dict[str, Any]
+) -> None:
+    world = World()
+    world.register(instance_id="one", host="web-0")
+    world.see(**WEB)
+    await world.pass_time(200)
+    world.see(**{**WEB, **seen})
+    await world.pass_time(60)
+    world.state.expire_now(SERVICE, "one")
+    world.register(**{"instance_id": "one", "host": "web-0", "status": "UP", **registered})
+    await world.pass_time(60)
+    world.see(**{**WEB, **seen}, ready="False", ready_since=319)
+    await world.pass_time(60)
+    assert world.status("one") == "UP"
+
+
 @pytest.mark.parametrize("after", [5, 100])
 @on_virtual_time
 async def test_an_id_that_another_pod_registers_after_ours_is_gone_is_not_put_down(after: float) -> None:
