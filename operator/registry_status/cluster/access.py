@@ -221,7 +221,8 @@ class Tls:
             context = self._load()
             self._adapt(context)
         except AccessError as error:
-            logger.warning("TLS files have changed and cannot be used, so the ones before stay: %s", error)
+            if self._watched.failed(str(error)):
+                logger.warning("TLS files have changed and cannot be used, so the ones before stay: %s", error)
         else:
             self._context = context
             logger.info("TLS files have changed: new connections to the API server use them")

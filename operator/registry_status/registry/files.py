@@ -33,12 +33,17 @@ class SecretFile:
     def look(self, now: float) -> bool:
         """Read the file if it was replaced. Returns whether the secret is another one than before.
 
-        Raises `SettingsError`, and keeps the secret that it had, if the file holds none.
+        Raises `SettingsError` once, and keeps the secret that it had, if the file holds none.
         """
         if not self._watched.changed(now):
             return False
         self.is_current = False
-        before, self._text = self._text, self._read()
+        try:
+            before, self._text = self._text, self._read()
+        except SettingsError as error:
+            if self._watched.failed(str(error)):
+                raise
+            return False
         self.is_current = True
         return self._text != before
 

@@ -73,7 +73,8 @@ class TlsFiles:
             try:
                 self._context = self._load()
             except SettingsError as error:
-                logger.warning("TLS files have changed and cannot be used, so the ones before stay: %s", error)
+                if self._watched.failed(str(error)):
+                    logger.warning("TLS files have changed and cannot be used, so the ones before stay: %s", error)
             else:
                 logger.info("TLS files have changed: new connections to the registry use them")
         return self._context
