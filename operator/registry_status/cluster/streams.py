@@ -574,7 +574,7 @@ class SiftedStream(_Content):
     def _hurry_for_ours(self) -> None:
         """After the list only events that name our annotations matter at once; a tracked pod without any is to be let go."""
         if self._tap is not None and not self._lines.in_list:
-            self._tap.urgent = self._lines.needle
+            self._tap.hurry_for(self._lines.needle)
 
     def _all_kept(self) -> bytes:
         kept, self._kept = self._kept, []

@@ -13,7 +13,7 @@ from aiohttp.client_proto import ResponseHandler
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry_status.cluster.tap import BATCH, BUFFER, LATEST, SOON, Tap, tap
+from registry_status.cluster.tap import BATCH, BUFFER, LATEST, Tap, tap
 from tests.world import on_virtual_time
 
 HEAD = b"HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\n"
@@ -133,7 +133,7 @@ class Reads:
     def __init__(self) -> None:
         self.taken: list[bytes] = []
         self.tap = Tap(asyncio.Transport(), ResponseHandler(asyncio.get_running_loop()), self._take)
-        self.tap.urgent = b"!!"
+        self.tap.hurry_for(b"!!")
 
     def __call__(self, *pieces: bytes) -> None:
         for piece in pieces:
@@ -149,7 +149,7 @@ class Reads:
 
 
 @on_virtual_time
-async def test_what_is_not_urgent_is_taken_together_so_long_after_the_first_of_it() -> None:
+async def test_what_is_not_urgent_is_taken_together_a_tenth_of_a_second_after_the_first_of_it() -> None:
     reads = Reads()
     reads(b"one;")
     await asyncio.sleep(LATEST / 2)
@@ -164,19 +164,15 @@ async def test_what_is_not_urgent_is_taken_together_so_long_after_the_first_of_i
 
 
 @on_virtual_time
-async def test_where_bytes_keep_coming_they_are_taken_with_the_first_after_a_tenth_of_a_second_and_without_a_timer() -> None:
+async def test_a_row_that_was_taken_leaves_no_timer_to_the_next_one() -> None:
     reads = Reads()
-    for _ in range(3):
-        reads(b"one;")
-        await asyncio.sleep(SOON - 0.001)
-        reads(b"two;")
-        assert reads.taken == []
-        await asyncio.sleep(0.002)
-        reads(b"three;")
-        assert reads.taken == [b"one;two;three;"]
-        reads.taken.clear()
-    await asyncio.sleep(LATEST)
-    assert reads.taken == []
+    reads(b"one;")
+    await asyncio.sleep(LATEST / 2)
+    reads(b"!!;", b"two;")
+    await asyncio.sleep(LATEST * 0.9)
+    assert reads.taken == [b"one;!!;"]
+    await asyncio.sleep(LATEST * 0.2)
+    assert reads.taken == [b"one;!!;", b"two;"]
 
 
 @on_virtual_time
