@@ -19,8 +19,8 @@ ENCODED = ("Transfer-Encoding", "Content-Encoding", "Content-Length")
 """A body with one of these headers is more than bytes until the end."""
 BUFFER = 256 * 1024
 """Bytes read at once at most, as many as uvloop takes from a socket."""
-BATCH = 96 * 1024
-LATEST = 0.1
+BATCH = 192 * 1024
+LATEST = 0.2
 """Bytes that are not urgent are taken when so many have come, or so many seconds after the first of them at the latest. In a
 busy cluster it is their number that counts, and no timer wakes the process."""
 

@@ -149,7 +149,7 @@ class Reads:
 
 
 @on_virtual_time
-async def test_what_is_not_urgent_is_taken_together_a_tenth_of_a_second_after_the_first_of_it() -> None:
+async def test_what_is_not_urgent_is_taken_together_so_long_after_the_first_of_it() -> None:
     reads = Reads()
     reads(b"one;")
     await asyncio.sleep(LATEST / 2)
