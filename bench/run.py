@@ -125,7 +125,7 @@ def commands(goref: Path, kubeconfig: Path) -> dict[str, Sequence[str | Path]]:
 
 
 def interpreter_start(command: Sequence[str | Path]) -> Result:
-    """Time what the operator does before it looks at anything: all is imported when it finds that its kubeconfig is not there."""
+    """Time what the operator does before it looks at anything: all is imported when it finds that its kubeconfig is empty."""
     began, before = time.perf_counter(), os.times()
     ended = subprocess.run([*command, "--kubeconfig", os.devnull], stderr=subprocess.DEVNULL, check=False)
     seconds, after = time.perf_counter() - began, os.times()
