@@ -145,9 +145,10 @@ class Resync:
     def _is_its_own_again(self, held: Held, owner: PodRecord, found: Instance) -> bool:
         """Whether its pod's SDK has registered it anew, as far as anybody can tell, and with the status that it should have.
 
-        Many do at once when a registry was away, and some servers date each listing.
+        Many do at once when a registry was away, and some servers date each listing. A pod that was refused what it calls
+        for is to try again.
         """
-        if held.is_still(found) or found.status != held.status:
+        if held.is_still(found) or not found.status == held.status == self._delivery.consumers.resolved(owner.desired):
             return False
         is_settled = owner.certain and owner.current == held.key and not owner.desired.ended
         return is_settled and held.claimants == {owner.uid} and held.came_back_alike(found, owner.desired.evidence)

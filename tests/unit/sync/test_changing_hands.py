@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from registry_status.registry.base import TransientError
+from registry_status.registry.base import PermanentError, TransientError
 from registry_status.registry.devserver import NewService
 from registry_status.sync.instances import IPS_KEPT
 from tests.pods import running, terminated, waiting
@@ -147,6 +147,22 @@ async def test_what_our_own_sdk_registers_anew_is_put_right_within_a_resync() ->
         await world.pass_time(34)
         assert world.status("one") == "OUTOFSERVICE"
     assert "drifted" not in world.kinds(), "nobody else writes it"
+
+
+@on_virtual_time
+async def test_a_pod_that_waits_after_a_refusal_is_tried_anew_when_its_instance_was_registered_anew() -> None:
+    world = World()
+    world.register(instance_id="one")
+    world.see()
+    await world.pass_time(200)
+    world.registry.refuses["one"] = PermanentError("403001", "not for you")
+    world.see(ready="False", ready_since=200)
+    await world.pass_time(5)
+    world.registry.refuses.clear()
+    world.state.expire_now(SERVICE, "one")
+    world.register(instance_id="one", status="UP")
+    await world.pass_time(60)
+    assert world.status("one") == "OUTOFSERVICE"
 
 
 # --- a gone pod and its successor ---------------------------------------------------------------
