@@ -146,11 +146,11 @@ class Resync:
         """Whether its pod's SDK has registered it anew, as far as anybody can tell, and with the status that it should have.
 
         Many do at once when a registry was away, and some servers date each listing. A pod that was refused what it calls
-        for is to try again.
+        for is to try again, and one that looks anew all the time may be in doubt which instances are its own.
         """
         if held.is_still(found) or not found.status == held.status == self._delivery.consumers.resolved(owner.desired):
             return False
-        is_settled = owner.certain and owner.current == held.key and not owner.desired.ended
+        is_settled = owner.certain and owner.current == held.key and not owner.desired.ended and loop_time() < owner.reread_at
         return is_settled and held.claimants == {owner.uid} and held.came_back_alike(found, owner.desired.evidence)
 
     def _note_repair(self, held: Held, owner: PodRecord, found: Instance, written: str) -> None:

@@ -165,6 +165,24 @@ async def test_a_pod_that_waits_after_a_refusal_is_tried_anew_when_its_instance_
     assert world.status("one") == "OUTOFSERVICE"
 
 
+@pytest.mark.parametrize("after", range(0, 30, 5))
+@on_virtual_time
+async def test_what_is_registered_anew_while_another_instance_fits_equally_well_is_left_alone(after: float) -> None:
+    world = World()
+    world.register(instance_id="one")
+    world.see()
+    await world.pass_time(200)
+    world.register(instance_id="two", endpoints=("rest://10.244.0.7:9999",))
+    await world.pass_time(60 + after)
+    world.state.expire_now(SERVICE, "one")
+    world.register(instance_id="one", status="UP")
+    await world.pass_time(60)
+    world.registry.writes.clear()
+    world.see(ready="False", ready_since=319)
+    await world.pass_time(60)
+    assert world.registry.writes == []
+
+
 # --- a gone pod and its successor ---------------------------------------------------------------
 
 
