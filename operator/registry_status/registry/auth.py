@@ -153,7 +153,8 @@ class AccessKeyAuth:
         try:
             self._look()
         except SettingsError as error:
-            logger.warning("the access key has changed and cannot be used, so the one before stays: %s", error)
+            what = "; ".join(error.problems)
+            logger.warning("the access key has changed and cannot be used, so the one before stays: %s", what)
             return
         if self._pair() != self._signed and self._access_key.is_current and self._secret_key.is_current:
             self._used = self._signed[0], self._digest
@@ -162,8 +163,16 @@ class AccessKeyAuth:
             logger.info("the access key has changed")
 
     def _look(self) -> None:
+        """Look at both files at one moment, whatever is wrong with one: they are replaced together."""
+        now = self._clock()
+        problems: list[str] = []
         for file in (self._access_key, self._secret_key):
-            file.look(self._clock())
+            try:
+                file.look(now)
+            except SettingsError as error:
+                problems += error.problems
+        if problems:
+            raise SettingsError(problems)
 
     def _pair(self) -> tuple[str, str]:
         """Both keys, as of the last look; one of them may be newer than the other."""

@@ -641,6 +641,40 @@ async def test_a_rotation_of_one_key_file_after_the_other_never_shows_a_key_with
     assert (shown["x-service-ak"], shown["x-service-shaaksk"]) == ("AK2", digest("AK2", second))
 
 
+async def test_both_key_files_are_looked_at_together_also_after_one_was_unusable(tmp_path: Path) -> None:
+    """Else a rotation between two looks would join a key with the digest of another, until the other look."""
+    clock = Clock()
+    files = keys(tmp_path, "AK1", "sk1")
+    auth = AccessKeyAuth(*files, "", clock=clock)
+    replace(files[0], "")
+    clock.now += LOOK_EVERY
+    before = await auth.headers("p")
+    replace(files[0], "AK1")
+    for _ in range(2):
+        clock.now += LOOK_EVERY / 2
+        assert await auth.headers("p") == before
+    keys(tmp_path, "AK2", "sk2")
+    clock.now += LOOK_EVERY / 2
+    shown = await auth.headers("p")
+    assert shown["x-service-shaaksk"] == digest(shown["x-service-ak"], "sk" + shown["x-service-ak"][-1])
+
+
+async def test_what_is_wrong_with_both_key_files_is_told_at_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    files = keys(tmp_path, "AK1", "sk1")
+    auth = AccessKeyAuth(*files, "", clock=clock)
+    for file in files:
+        replace(file, "")
+    for _ in range(3):
+        clock.now += LOOK_EVERY
+        await auth.headers("p")
+    (told,) = caplog.messages
+    assert all(str(file) in told for file in files)
+    with pytest.raises(SettingsError) as caught:
+        AccessKeyAuth(*files, "", clock=clock)
+    assert len(caught.value.problems) == 2
+
+
 async def test_without_credentials_nothing_is_shown() -> None:
     auth = NoAuth()
     assert await auth.headers("p") == auth.known_headers("p") == {}
