@@ -18,8 +18,10 @@ class Watched:
         self._paths = paths
         self._stamps: tuple[Stamp, ...] = ()
         self._look_at = float("-inf")
-        self._trouble = self._told = ""
-        """Why what the last look found cannot be used, and what was found before, if that is the same files."""
+        self._is_unused = False
+        """What the last look found could not be used."""
+        self._told: set[str] = set()
+        """Why not, as far as it was told of these files."""
 
     def changed(self, now: float) -> bool:
         """Look, but not too often. The first look finds a change, and so does each one after a file that could not be used."""
@@ -27,14 +29,16 @@ class Watched:
             return False
         self._look_at = now + LOOK_EVERY
         before, self._stamps = self._stamps, tuple(map(_stamp, self._paths))
-        is_another = self._stamps != before
-        self._told, self._trouble = "" if is_another else self._trouble, ""
-        return is_another or bool(self._told)
+        is_another, was_unused, self._is_unused = self._stamps != before, self._is_unused, False
+        if is_another:
+            self._told.clear()
+        return is_another or was_unused
 
     def failed(self, why: str) -> bool:
         """What was found cannot be used, if only for a moment, as with too many open files. Returns whether that is news."""
-        self._trouble = why
-        return why != self._told
+        self._is_unused, is_news = True, why not in self._told
+        self._told.add(why)
+        return is_news
 
 
 def _stamp(path: Path) -> Stamp:

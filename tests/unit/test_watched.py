@@ -76,6 +76,18 @@ def test_a_file_that_was_replaced_and_could_not_be_opened_once_is_in_use_after_t
     assert use() == after
 
 
+def test_troubles_that_take_turns_are_told_once_each(tmp_path: Path) -> None:
+    """As where one of several files is no good, and now and then none can be opened."""
+    file, moments = tmp_path / "file", iter(range(0, 1000, int(LOOK_EVERY)))
+    file.write_text("a")
+    watched = Watched(file)
+    news = []
+    for why in ["no key", "too many open files"] * 3:
+        assert watched.changed(next(moments))
+        news.append(watched.failed(why))
+    assert news == [True, True, False, False, False, False]
+
+
 def test_what_cannot_be_used_is_news_once_until_the_file_or_the_reason_is_another(tmp_path: Path) -> None:
     file, moments = tmp_path / "file", iter(range(0, 1000, int(LOOK_EVERY)))
     watched = Watched(file)
