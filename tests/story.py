@@ -519,14 +519,15 @@ class Story:
 
 @contextmanager
 def internal_errors() -> Iterator[list[str]]:
-    """What the workers log of errors that nobody expected."""
+    """What is logged of errors that nobody expected: those that come with a traceback."""
     found: list[str] = []
 
     class Keep(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            found.append(self.format(record))
+            if record.exc_info:
+                found.append(self.format(record))
 
-    logger, handler = logging.getLogger("registry_status.sync.worker"), Keep(logging.ERROR)
+    logger, handler = logging.getLogger("registry_status"), Keep(logging.ERROR)
     logger.addHandler(handler)
     try:
         yield found

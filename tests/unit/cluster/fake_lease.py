@@ -17,6 +17,8 @@ class LeaseStore:
     def __init__(self) -> None:
         self.lease: dict[str, Any] | None = None
         self.versions = 0
+        self.kept: list[dict[str, Any]] = []
+        """All versions that there ever were."""
         self.made = 0
 
     @property
@@ -57,11 +59,16 @@ class LeaseStore:
             changed["metadata"]["annotations"] = {"edited": str(self.versions)}
             self._store(changed, changed["metadata"]["uid"])
 
+    def put_back(self, version: dict[str, Any]) -> None:
+        """What an older version said is there again: a backup."""
+        self._store(version, version["metadata"]["uid"])
+
     def _store(self, body: Json, uid: str) -> Json:
         self.versions += 1
         stored = json.loads(json.dumps(body))
         stored["metadata"] |= {"uid": uid, "resourceVersion": str(self.versions)}
         self.lease = stored
+        self.kept.append(stored)
         return self.get()
 
 
