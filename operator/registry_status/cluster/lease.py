@@ -7,7 +7,7 @@ leaders at one time, whatever a process, a network or a person does, because
 - a version is taken over only when it has stood unchanged for DURATION, on the observer's clock and from the moment that its
   reading arrived. What clocks of other machines have written into it is never looked at. Only a version that its leader has
   marked as released is free at once. A Lease that is not there may have been deleted under a leader a moment ago: it is made
-  without a holder first, and has to stand, too; so has one that names us though we have not asked for it;
+  without a holder first, and has to stand, too; so has one that names us though we have not written it a moment ago;
 - a leader counts from the moment that its last acknowledged renewal was *sent*: it gives up DEADLINE after that, and FENCE
   after it, which is less than DURATION, no write to the registry may leave. Its clock goes on while the machine sleeps.
 
@@ -93,6 +93,7 @@ class Lease:
     duration: float = DURATION
     transitions: int = 0
     acquired: str = ""
+    renewed: str = ""
     metadata: Mapping[str, object] = field(default_factory=dict, compare=False)
     """What others have put there, to be left as it is."""
 
@@ -124,8 +125,8 @@ class Election:
         self._seen_at = now
         self._stale = True
         """The version that is there now must be read before it can be replaced."""
-        self._asked = False
-        """A write that names us was sent, and no version of somebody else's was seen since: it may still arrive."""
+        self._sent: list[tuple[float, str]] = []
+        """When writes that name us were sent, and the times of renewal that tell them from all others."""
         self._renewed_at: float | None = None
         self._due_at = now
         self._conflicts = 0
@@ -144,9 +145,13 @@ class Election:
     def holds(self) -> bool:
         """Whether the Lease names us by our own writing, acknowledged or not.
 
-        People and backups may name us, too, while another leads who has not noticed: such a version has to stand.
+        People and backups may name us, too, while another leads who has not noticed: such a version has to stand. So has what
+        we wrote DURATION before we saw it, or longer: others may have led since, and a backup brought it back.
         """
-        return self._asked and self._seen is not None and self._seen.holder == self.identity
+        seen = self._seen
+        if seen is None or seen.holder != self.identity:
+            return False
+        return any(self._seen_at < at + DURATION and renewed == seen.renewed for at, renewed in self._sent)
 
     def remaining(self, now: float) -> float:
         """Seconds for which a write may be under way; 0 or less: none may be sent."""
@@ -168,16 +173,16 @@ class Election:
         if self._stale:
             return Act.READ
         if self._seen is None:
-            self._asked = self.leading
             return Act.CREATE
-        if not self.leading and self._free_at() > now:
-            return Act.READ
-        self._asked = True
-        return Act.WRITE
+        return Act.READ if not self.leading and self._free_at() > now else Act.WRITE
 
     def holder_to_write(self) -> str:
         """Return who is to hold the Lease that is created or written: a missing one is made for nobody, but by its leader."""
         return self.identity if self.leading or self._seen is not None else ""
+
+    def sends(self, renewed: str, now: float) -> None:
+        """Note that a write leaves, with this time of renewal."""
+        self._sent = [(at, sent) for at, sent in self._sent if now < at + DURATION] + [(now, renewed)]
 
     # --- what came of it -------------------------------------------------------------------------
 
@@ -194,8 +199,7 @@ class Election:
         """The API server has taken what was sent then."""
         self._notice(lease, now)
         self._stale, self._conflicts = False, 0
-        self._asked = lease.holder == self.identity
-        if self.holds:
+        if lease.holder == self.identity:
             self._renewed_at = sent_at
             self._due_at = sent_at + self._pause()
         else:
@@ -227,8 +231,6 @@ class Election:
         if unchanged:
             return
         self._seen, self._seen_at = lease, now
-        if lease is None or lease.holder != self.identity:
-            self._asked = False  # what was sent before names a version that is there no more
 
     def _free_at(self) -> float:
         """When the version seen may be taken over; one that is ours, too, is nobody else's."""
@@ -468,6 +470,7 @@ class Elector:
         """Replace the version that was seen last, or create it where there is none."""
         seen = self._election.lease
         body = lease_body(self.lease, seen, holder, duration, self._wall_clock())
+        self._election.sends(renewal(body), self._clock())
         if seen is None:
             return parse_lease(await self._api.post(self._path(), body))
         return parse_lease(await self._api.put(self._path(self.lease.name), body))
@@ -498,6 +501,7 @@ def parse_lease(answer: Json) -> Lease:
         duration=float(_number(spec.get("leaseDurationSeconds"))) or DURATION,
         transitions=_number(spec.get("leaseTransitions")),
         acquired=_text(spec.get("acquireTime")),
+        renewed=renewal(answer),
         metadata=kept,
     )
 
@@ -518,6 +522,11 @@ def lease_body(ref: LeaseRef, seen: Lease | None, holder: str, duration: float, 
     if seen is not None:
         metadata |= {**seen.metadata, "uid": seen.uid, "resourceVersion": seen.version}
     return {"apiVersion": f"{GROUP}/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
+
+
+def renewal(lease: Json) -> str:
+    """Return when it was renewed, in its writer's words."""
+    return _text(mapping(lease.get("spec")).get("renewTime"))
 
 
 def _text(value: object) -> str:

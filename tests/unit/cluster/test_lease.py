@@ -358,7 +358,8 @@ class TestRules:
         """A candidate that has renewed at this time."""
         election = Election("a", now, random.Random(1))
         election.read(Lease("u", "1"), now)
-        election.wrote(Lease("u", "2", holder="a"), sent_at=now, now=now)
+        election.sends("then", now)
+        election.wrote(Lease("u", "2", holder="a", renewed="then"), sent_at=now, now=now)
         assert election.leading
         return election
 
@@ -397,6 +398,18 @@ class TestRules:
         election = self.elected()
         election.failed(sent_at, now)
         assert least <= election.due_in(now) <= most + 1e-9
+
+    @pytest.mark.parametrize(
+        ("seen_at", "renewed", "ours"),
+        [(1.0, "then", True), (1.0, "by another", False), (DURATION - 0.01, "then", True), (DURATION, "then", False)],
+    )
+    def test_ours_is_what_we_wrote_a_moment_ago_and_not_all_that_names_us(
+        self, seen_at: float, renewed: str, ours: bool
+    ) -> None:
+        """Another may have led while we were frozen, and people or a backup have named us then."""
+        election = self.elected()
+        election.read(Lease("u", "9", holder="a", renewed=renewed), seen_at)
+        assert election.holds is ours
 
     def test_who_steps_down_leads_no_more_and_looks_first(self) -> None:
         election = self.elected()
