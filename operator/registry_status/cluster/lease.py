@@ -180,9 +180,11 @@ class Election:
         """Return who is to hold the Lease that is created or written: a missing one is made for nobody, but by its leader."""
         return self.identity if self.leading or self._seen is not None else ""
 
-    def sends(self, renewed: str, now: float) -> None:
-        """Note that a write leaves, with this time of renewal."""
-        self._sent = [(at, sent) for at, sent in self._sent if now < at + DURATION] + [(now, renewed)]
+    def sends(self, holder: str, renewed: str, now: float) -> None:
+        """Note that a write leaves, with this holder and time of renewal."""
+        self._sent = [(at, sent) for at, sent in self._sent if now < at + DURATION]
+        if holder == self.identity:
+            self._sent.append((now, renewed))
 
     # --- what came of it -------------------------------------------------------------------------
 
@@ -470,7 +472,7 @@ class Elector:
         """Replace the version that was seen last, or create it where there is none."""
         seen = self._election.lease
         body = lease_body(self.lease, seen, holder, duration, self._wall_clock())
-        self._election.sends(renewal(body), self._clock())
+        self._election.sends(holder, renewal(body), self._clock())
         if seen is None:
             return parse_lease(await self._api.post(self._path(), body))
         return parse_lease(await self._api.put(self._path(self.lease.name), body))

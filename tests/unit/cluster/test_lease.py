@@ -358,7 +358,7 @@ class TestRules:
         """A candidate that has renewed at this time."""
         election = Election("a", now, random.Random(1))
         election.read(Lease("u", "1"), now)
-        election.sends("then", now)
+        election.sends("a", "then", now)
         election.wrote(Lease("u", "2", holder="a", renewed="then"), sent_at=now, now=now)
         assert election.leading
         return election
@@ -410,6 +410,17 @@ class TestRules:
         election = self.elected()
         election.read(Lease("u", "9", holder="a", renewed=renewed), seen_at)
         assert election.holds is ours
+
+    def test_what_we_made_for_nobody_is_not_ours_when_somebody_else_names_us_in_it(self) -> None:
+        """Its leader, under whom it was deleted, may not have noticed."""
+        election = Election("a", 0.0, random.Random(1))
+        election.read(None, 0.0)
+        assert election.next(0.0) is Act.CREATE
+        election.sends(election.holder_to_write(), "then", 0.0)
+        election.wrote(Lease("u", "1", renewed="then"), sent_at=0.0, now=0.1)
+        election.read(Lease("u", "2", holder="a", renewed="then"), 0.2)
+        assert not election.holds
+        assert election.next(0.3) is Act.READ
 
     def test_who_steps_down_leads_no_more_and_looks_first(self) -> None:
         election = self.elected()

@@ -121,8 +121,9 @@ class World:
         act = node.election.next(now)
         body = None
         if act is not Act.READ:
-            body = lease_body(REF, node.election.lease, node.election.holder_to_write(), DURATION, 1e9 + now)
-            node.election.sends(renewal(body), now)
+            holder = node.election.holder_to_write()
+            body = lease_body(REF, node.election.lease, holder, DURATION, 1e9 + now)
+            node.election.sends(holder, renewal(body), now)
         there, back = self.delay(), self.delay()
         request = Request(act, body, self.t, self.t + there, self.t + there + back, self.t + node.election.patience(now))
         if self.chance.random() < self.lossy:
