@@ -44,6 +44,12 @@ class Trouble:
         return self.method in ("", method) and self.piece in path and chance.random() < self.share
 
 
+def trouble_met(troubles: Sequence[Trouble], method: str, path: str, chance: random.Random) -> str:
+    """What goes wrong with one request: the kind of the first that hits it, or nothing."""
+    kinds = [one.kind for one in troubles if one.hits(method, path, chance)]
+    return kinds[0] if kinds else ""
+
+
 @dataclass
 class Network(httpx.AsyncBaseTransport):
     """Between the client and a registry. What was sent arrives, whether the client still waits for it or not."""
@@ -55,8 +61,7 @@ class Network(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         target = urlsplit(request.extensions["target"].decode())
-        kinds = [one.kind for one in self.troubles if one.hits(request.method, target.path, self.chance)]
-        kind = kinds[0] if kinds else ""
+        kind = trouble_met(self.troubles, request.method, target.path, self.chance)
         if kind == "refused":
             raise httpx.ConnectError("refused", request=request)
         try:

@@ -25,7 +25,7 @@ from registry_status.report.metrics import Metrics
 from registry_status.report.reporter import Reporter
 from registry_status.sync.engine import Engine
 from registry_status.sync.resync import FIGHT_WINDOW
-from tests.network import LATE, TROUBLES, Network, Trouble
+from tests.network import LATE, TROUBLES, Network, Trouble, trouble_met
 from tests.pods import START
 from tests.story import ROUND, Step, Story, StoryPod, internal_errors
 from tests.unit.cluster.fake_lease import REF, FakeLeaseApi, LeaseStore
@@ -53,8 +53,7 @@ class LeaseApi(FakeLeaseApi):
         self._chance = chance
 
     async def _call(self, method: str, path: str, act: Callable[[], Json]) -> Json:
-        kinds = [one.kind for one in self.troubles if one.hits(method.upper(), path, self._chance)]
-        return await outside(self._exchange(kinds[0] if kinds else "", act))
+        return await outside(self._exchange(trouble_met(self.troubles, method.upper(), path, self._chance), act))
 
     async def _exchange(self, kind: str, act: Callable[[], Json]) -> Json:
         way = self.latency * self._chance.uniform(0.5, 2.0)

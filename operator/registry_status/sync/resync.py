@@ -110,13 +110,14 @@ class Resync:
         if held.status is None:
             return  # its owner is about to read it
         owner = self._records.get(held.owner) if held.owner is not None else None
-        if found is not None and owner is not None and self._is_its_own_again(held, owner, found):
-            held.matched = found
         if found is not None and not held.is_still(found):
-            self._judge_anew(held, found, reading)
-        elif owner is None:
+            if owner is None or not self._is_its_own_again(held, owner, found):
+                self._judge_anew(held, found, reading)
+                return
+            held.matched = found
+        if owner is None:
             return  # nobody has said what it should be
-        elif found is None:
+        if found is None:
             self._reporter.drifted(Cause.VANISHED)
             held.status = None  # unknown: its owner looks for its instances anew
             self._delivery.wake(owner.uid)
@@ -148,7 +149,7 @@ class Resync:
         Many do at once when a registry was away, and some servers date each listing. A pod that was refused what it calls
         for is to try again, and one that looks anew all the time may be in doubt which instances are its own.
         """
-        if held.is_still(found) or not found.status == held.status == self._delivery.consumers.resolved(owner.desired):
+        if not found.status == held.status == self._delivery.consumers.resolved(owner.desired):
             return False
         is_settled = owner.certain and owner.current == held.key and not owner.desired.ended and loop_time() < owner.reread_at
         return is_settled and held.claimants == {owner.uid} and held.came_back_alike(found, owner.desired.evidence)
