@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -53,26 +54,28 @@ FILES = {
     "a password that is empty": ["--registry-username", "me", "--registry-password-file", "{empty}"],
     "an authority that is not there": ["--registry-ca-file", "{missing}"],
     "an authority that is none": ["--registry-ca-file", "{empty}"],
-    "an access key": ["--registry-access-key-file", "{missing}", "--registry-secret-key-file", "{missing}"],
-    "a certificate": ["--registry-client-cert-file", "{missing}", "--registry-client-key-file", "{missing}"],
+    "an access key": ["--registry-access-key-file", "{missing}", "--registry-secret-key-file", "{right}"],
+    "an access key and its secret key": ["--registry-access-key-file", "{missing}", "--registry-secret-key-file", "{empty}"],
+    "a certificate": ["--registry-client-cert-file", "{missing}", "--registry-client-key-file", "{right}"],
 }
 
 
 @pytest.mark.parametrize("words", FILES.values(), ids=FILES)
-def test_a_file_of_the_settings_that_cannot_be_used_is_a_wrong_setting(words: list[str], tmp_path: Path) -> None:
+def test_each_file_of_the_settings_that_cannot_be_used_is_a_wrong_setting(words: list[str], tmp_path: Path) -> None:
     """The exit status of other wrong settings: whoever restarts on 1 need not on this."""
     cluster = {"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}
     context = {"name": "c", "context": {"cluster": "c"}}
     (tmp_path / "config").write_text(json.dumps({"clusters": [cluster], "contexts": [context], "current-context": "c"}))
     (tmp_path / "empty").write_text("")
-    given = [word.format(missing=tmp_path / "missing", empty=tmp_path / "empty") for word in words]
+    (tmp_path / "right").write_text("what is asked for")
+    given = [word.format(**{name: tmp_path / name for name in ("missing", "empty", "right")}) for word in words]
     place = ["--kubeconfig", str(tmp_path / "config"), "--listen", "127.0.0.1:0", "--registry-address", "https://127.0.0.1:1"]
     command = [sys.executable, "-m", "registry_status", "run", *place, *given]
     clean = {key: text for key, text in os.environ.items() if not key.startswith("REGISTRY_STATUS_")}
     ran = subprocess.run(command, env=clean, capture_output=True, text=True, check=False, timeout=60)
     complaints = [line for line in ran.stderr.splitlines() if line.startswith("registry-status: ")]
+    named = [complaint.removeprefix("registry-status: ").split(" ")[:2] for complaint in complaints]
+    wrong = [(flag, file) for flag, file in pairwise(given) if file in (str(tmp_path / "missing"), str(tmp_path / "empty"))]
     assert ran.returncode == 2
-    assert len(complaints) == 1
-    assert complaints[0].removeprefix("registry-status: ").partition(":")[0] in words
-    assert str(tmp_path) in complaints[0]
+    assert named == [[f"{flag}:", file] for flag, file in wrong]
     assert "Traceback" not in ran.stderr
