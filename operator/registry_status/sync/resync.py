@@ -111,7 +111,7 @@ class Resync:
             return  # its owner is about to read it
         owner = self._records.get(held.owner) if held.owner is not None else None
         if found is not None and not held.is_still(found):
-            if owner is None or not self._is_its_own_again(held, owner, found):
+            if owner is None or not self._is_its_own_again(held, owner, found, reading.value):
                 self._judge_anew(held, found, reading)
                 return
             held.matched = found
@@ -143,16 +143,23 @@ class Resync:
                 record.wanted_at, record.reread_at = reading.asked_at, loop_time()
                 self._delivery.wake(uid)
 
-    def _is_its_own_again(self, held: Held, owner: PodRecord, found: Instance) -> bool:
+    def _is_its_own_again(self, held: Held, owner: PodRecord, found: Instance, roster: Roster) -> bool:
         """Whether its pod's SDK has registered it anew, as far as anybody can tell, and with the status that it should have.
 
         Many do at once when a registry was away, and some servers date each listing. A pod that was refused what it calls
-        for is to try again, and one that looks anew all the time may be in doubt which instances are its own.
+        for is to try again, and one that looks anew all the time, or that another instance fits by now, may be in doubt which
+        instances are its own.
         """
         if not found.status == held.status == self._delivery.consumers.resolved(owner.desired):
             return False
         is_settled = owner.certain and owner.current == held.key and not owner.desired.ended and loop_time() < owner.reread_at
-        return is_settled and held.claimants == {owner.uid} and held.came_back_alike(found, owner.desired.evidence)
+        is_alike = held.claimants == {owner.uid} and held.came_back_alike(found, owner.desired.evidence)
+        return is_settled and is_alike and self._is_still_its_present(found, owner, roster)
+
+    def _is_still_its_present(self, found: Instance, owner: PodRecord, roster: Roster) -> bool:
+        """Whether it is what its pod would take now, beside all that is listed."""
+        matched = self._delivery.match(owner, roster)
+        return isinstance(matched, Matched) and matched.current is found
 
     def _note_repair(self, held: Held, owner: PodRecord, found: Instance, written: str) -> None:
         now = loop_time()

@@ -183,6 +183,27 @@ async def test_what_is_registered_anew_while_another_instance_fits_equally_well_
     assert world.registry.writes == []
 
 
+@pytest.mark.parametrize("statuses", [[running()], []], ids=["a pod", "a virtual kubelet's"])
+@pytest.mark.parametrize("after", range(0, 30, 5))
+@on_virtual_time
+async def test_what_is_registered_anew_together_with_another_instance_that_fits_is_left_alone(
+    after: float, statuses: list[dict[str, Any]]
+) -> None:
+    """One listing may tell of both, and then nothing was told yet of the other one."""
+    world = World()
+    world.register(instance_id="one")
+    world.see(statuses=statuses)
+    await world.pass_time(200 + after)
+    world.register(instance_id="two", endpoints=("rest://10.244.0.7:9999",))
+    world.state.expire_now(SERVICE, "one")
+    world.register(instance_id="one", status="UP")
+    await world.pass_time(60)
+    world.see(statuses=statuses, ready="False", ready_since=319)
+    await world.pass_time(60)
+    assert world.registry.writes == []
+    assert "conflict" in world.kinds()
+
+
 # --- a gone pod and its successor ---------------------------------------------------------------
 
 
