@@ -209,9 +209,9 @@ class Delivery:
                 return True
         if loop_time() >= record.reread_at:
             return True
-        return record.unseen if self._keeps(record.desired) else record.rematch_due
+        return record.unseen if self.keeps(record.desired) else record.rematch_due
 
-    def _keeps(self, desired: Desired) -> bool:
+    def keeps(self, desired: Desired) -> bool:
         """Whether the pod keeps what was matched before: while nothing of it runs it may have no IP to match by.
 
         What is Ready runs, also where no kubelet tells of its containers.
@@ -226,7 +226,7 @@ class Delivery:
         if not self._is_tracked(record) or not record.desired.calls_for_the_same(desired):
             raise _OvertakenError
         record.judged_at, record.reread_at = listing.asked_at, float("inf")
-        if record.instances and self._keeps(desired):
+        if record.instances and self.keeps(desired):
             self._refresh(record, target, listing)
             self._adopt_late(record, desired, target, listing)
             return None

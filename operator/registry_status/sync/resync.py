@@ -207,8 +207,7 @@ class Resync:
             case Matched() as found:
                 return not claimed.issuperset(one.instance_id for one in found.all)
             case Refused():
-                runs = record.desired.evidence is not None and record.desired.evidence.running
-                return runs and record.told is not OutcomeKind.CONFLICT
+                return not self._delivery.keeps(record.desired) and record.told is not OutcomeKind.CONFLICT
             case _:
                 return False
 

@@ -295,6 +295,18 @@ async def test_in_an_ambiguity_which_is_told_once_the_instance_held_before_is_wr
     assert (world.status(first), world.status(second)) == ("DOWN", "UP")
 
 
+@pytest.mark.parametrize("statuses", [[running()], []], ids=["a pod", "a virtual kubelet's"])
+@on_virtual_time
+async def test_an_ambiguity_is_told_of_every_pod_that_runs(statuses: list[dict[str, Any]]) -> None:
+    world = World()
+    world.register()
+    world.see(statuses=statuses)
+    await world.pass_time(200)
+    world.register(endpoints=("rest://10.244.0.7:9999",))
+    await world.pass_time(600)
+    assert (world.kinds()[-1], len(world.drifts)) == (OutcomeKind.CONFLICT, 1)
+
+
 @on_virtual_time
 async def test_in_an_ambiguity_after_a_restart_an_earlier_lifes_instance_is_not_put_up() -> None:
     world = World()
