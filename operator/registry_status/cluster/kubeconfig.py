@@ -6,7 +6,8 @@ import os
 import re
 import ssl
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 from pathlib import Path
@@ -290,20 +291,27 @@ def _pem(user: Entry, key: str) -> bytes | None:
 
 
 def load_pair(context: ssl.SSLContext, certificate: bytes, key: bytes, where: str) -> None:
-    """Use a client certificate. Python reads one from files only: two that nobody else may read, for that moment."""
+    """Use a client certificate. Python reads one from files only: two that nobody else may read, for that moment.
+
+    To remove them takes no file descriptor: the key must not stay where one too few was free.
+    """
     try:
-        with tempfile.TemporaryDirectory(prefix="registry-status-") as folder:
-            files = Path(folder, "certificate"), Path(folder, "key")
-            for path, content in zip(files, (certificate, key), strict=True):
-                path.touch(mode=0o600)
-                path.write_bytes(content)
-            context.load_cert_chain(*files, password="")
+        with _temporary(certificate) as certificate_file, _temporary(key) as key_file:
+            context.load_cert_chain(certificate_file, key_file, password="")
     except ssl.SSLError:
         raise AccessError(
             f"{where}: client-certificate and client-key must be PEM files that belong together, the key without a password"
         ) from None
     except OSError as error:
         raise AccessError(f"{where}: the client certificate needs a temporary file: {reason(error)}") from None
+
+
+@contextmanager
+def _temporary(content: bytes) -> Iterator[str]:
+    with tempfile.NamedTemporaryFile(prefix="registry-status-") as file:
+        file.write(content)
+        file.flush()
+        yield file.name
 
 
 def _credentials(user: Entry, tls: Tls) -> Credentials:

@@ -228,6 +228,43 @@ async def test_certificates_by_file_and_by_data(write: Write, pki: Any) -> None:
         assert len(tls.get_ca_certs()) == 1
 
 
+FEW_FILES = """
+import os, resource, ssl, sys, tempfile
+from pathlib import Path
+from registry_status.cluster.access import AccessError
+from registry_status.cluster.kubeconfig import load_pair
+
+certificate, key = (Path(name).read_bytes() for name in sys.argv[1:])
+tempfile.gettempdir()
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+opened = []
+try:
+    while True:
+        opened.append(os.open("/dev/null", os.O_RDONLY))
+except OSError:
+    pass
+for _ in range(6):
+    try:
+        load_pair(context, certificate, key, "here")
+        print("loaded")
+    except AccessError as error:
+        print(error)
+    os.close(opened.pop())
+"""
+
+
+def test_a_key_is_left_nowhere_however_few_files_can_be_opened(tmp_path: Path, pki: Any) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", FEW_FILES, str(pki.folder / "server.crt"), str(pki.folder / "server.key")],
+        env=os.environ | {"TMPDIR": str(tmp_path)}, capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    attempts = ran.stdout.splitlines()
+    assert attempts[0] == "here: the client certificate needs a temporary file: Too many open files"
+    assert attempts[-1] == "loaded"
+    assert list(tmp_path.iterdir()) == []
+
+
 async def test_an_insecure_cluster(write: Write) -> None:
     contexts = (await load(write(cluster={"server": "https://127.0.0.1:6443", "insecure-skip-tls-verify": True}))).tls
     assert contexts is not None
