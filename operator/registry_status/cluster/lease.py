@@ -181,10 +181,15 @@ class Election:
         return self.identity if self.leading or self._seen is not None else ""
 
     def sends(self, holder: str, renewed: str, now: float) -> None:
-        """Note that a write leaves, with this holder and time of renewal."""
+        """Note that a write leaves, with this holder and time of renewal.
+
+        One that makes a Lease names no version: it may be obeyed late, when another has led and its Lease is deleted in turn.
+        Nobody else can have led before DURATION after our last renewal.
+        """
         self._sent = [(at, sent) for at, sent in self._sent if now < at + DURATION]
         if holder == self.identity:
-            self._sent.append((now, renewed))
+            since = self._renewed_at if self._seen is None else None
+            self._sent.append((now if since is None else since, renewed))
 
     # --- what came of it -------------------------------------------------------------------------
 
@@ -198,10 +203,12 @@ class Election:
         self._expire(now)
 
     def wrote(self, lease: Lease, sent_at: float, now: float) -> None:
-        """The API server has taken what was sent then."""
+        """The API server has taken what was sent then; what names no version counts only while nobody else can have led."""
+        self._expire(now)
+        renews = self._seen is not None or self.leading
         self._notice(lease, now)
         self._stale, self._conflicts = False, 0
-        if lease.holder == self.identity:
+        if lease.holder == self.identity and renews:
             self._renewed_at = sent_at
             self._due_at = sent_at + self._pause()
         else:

@@ -422,6 +422,30 @@ class TestRules:
         assert not election.holds
         assert election.next(0.3) is Act.READ
 
+    @pytest.mark.parametrize(("seen_at", "ours"), [(5.0, True), (DURATION - 0.01, True), (DURATION, False), (9.0, False)])
+    def test_what_its_leader_made_anew_is_ours_only_while_nobody_else_can_have_led(self, seen_at: float, ours: bool) -> None:
+        """It may arrive late: another has led by a Lease that was made after ours was deleted, and is deleted now, too."""
+        election = self.makes_anew()
+        election.failed(3.9, DEADLINE)
+        election.read(Lease("u3", "9", holder="a", renewed="anew"), seen_at)
+        assert election.holds is ours
+        assert election.next(seen_at) is (Act.WRITE if ours else Act.READ)
+
+    @pytest.mark.parametrize(("answered_at", "leads"), [(DEADLINE - 0.01, True), (DEADLINE, False), (7.0, False)])
+    def test_what_its_leader_made_anew_renews_but_makes_no_leader(self, answered_at: float, leads: bool) -> None:
+        """The answer may have waited for a process that was frozen."""
+        election = self.makes_anew()
+        election.wrote(Lease("u3", "9", holder="a", renewed="anew"), sent_at=3.9, now=answered_at)
+        assert election.leading is leads
+
+    def makes_anew(self) -> Election:
+        """One that has renewed at 0, has found its Lease deleted, and sends at 3.9 another that names it."""
+        election = self.elected()
+        election.read(None, 3.8)
+        assert election.next(3.9) is Act.CREATE
+        election.sends(election.holder_to_write(), "anew", 3.9)
+        return election
+
     def test_who_steps_down_leads_no_more_and_looks_first(self) -> None:
         election = self.elected()
         election.step_down()
