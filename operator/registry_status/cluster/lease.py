@@ -178,7 +178,7 @@ class Election:
 
     def holder_to_write(self) -> str:
         """Return who is to hold the Lease that is created or written: a missing one is made for nobody, but by its leader."""
-        return self.identity if self.leading or self._seen is not None else ""
+        return self.identity if self._may_name_itself else ""
 
     def sends(self, holder: str, renewed: str, now: float) -> None:
         """Note that a write leaves, with this holder and time of renewal.
@@ -188,8 +188,8 @@ class Election:
         """
         self._sent = [(at, sent) for at, sent in self._sent if now < at + DURATION]
         if holder == self.identity:
-            since = self._renewed_at if self._seen is None else None
-            self._sent.append((now if since is None else since, renewed))
+            since = now if self._seen is not None or self._renewed_at is None else self._renewed_at
+            self._sent.append((since, renewed))
 
     # --- what came of it -------------------------------------------------------------------------
 
@@ -205,7 +205,7 @@ class Election:
     def wrote(self, lease: Lease, sent_at: float, now: float) -> None:
         """The API server has taken what was sent then; what names no version counts only while nobody else can have led."""
         self._expire(now)
-        renews = self._seen is not None or self.leading
+        renews = self._may_name_itself
         self._notice(lease, now)
         self._stale, self._conflicts = False, 0
         if lease.holder == self.identity and renews:
@@ -234,6 +234,11 @@ class Election:
         self._stale = True
 
     # --- inside ----------------------------------------------------------------------------------
+
+    @property
+    def _may_name_itself(self) -> bool:
+        """Whether a write may name us: it replaces a version, or we lead."""
+        return self.leading or self._seen is not None
 
     def _notice(self, lease: Lease | None, now: float) -> None:
         unchanged = self._seen is None if lease is None else lease.is_version(self._seen)
