@@ -87,8 +87,8 @@ class Instances:
         return iter(self._held.values())
 
     def services(self) -> list[tuple[Tenant, str]]:
-        """Every service with an instance that is claimed."""
-        return list(self._by_service)
+        """Every service with an instance that is claimed, in an order that claims do not change: each keeps its turn."""
+        return sorted(self._by_service, key=lambda one: (one[0].domain, one[0].project, one[1]))
 
     def of_service(self, tenant: Tenant, service_id: str) -> list[Held]:
         """The claimed instances of one service."""

@@ -71,17 +71,24 @@ class Resync:
         self._repairs: dict[InstanceKey, list[float]] = {}
 
     async def run(self) -> None:
-        """Go on for ever, spreading the services over the interval; ends by being cancelled."""
+        """Go on for ever, spreading the services over the interval; ends by being cancelled.
+
+        A turn's time counts from the turn before, not from its answer, so slow answers make a round no longer. What an outage
+        took is not caught up: a registry that just works again is asked no faster than any.
+        """
+        turn = loop_time()
         while True:
             services = self._delivery.instances.services()
             for tenant, service_id in services:
-                await self._sleep(self._interval / len(services))
+                turn = max(turn + self._varied(self._interval / len(services)), loop_time())
+                await asyncio.sleep(turn - loop_time())
                 await self.compare(tenant, service_id)
             if services:
                 await self.look_for_consumers({tenant for tenant, _ in services})
             else:
                 self._forget_repairs()
-                await self._sleep(min(IDLE, self._interval))
+                await asyncio.sleep(self._varied(min(IDLE, self._interval)))
+                turn = loop_time()
 
     async def look_for_consumers(self, tenants: Iterable[Tenant]) -> None:
         """See whether the answer for `auto` is still right, or learn it before the first pod loses readiness."""
@@ -215,5 +222,5 @@ class Resync:
         for key in list(self._repairs):
             self._is_left_to_others(key)
 
-    async def _sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds * self._chance.uniform(1 - JITTER, 1 + JITTER))
+    def _varied(self, seconds: float) -> float:
+        return seconds * self._chance.uniform(1 - JITTER, 1 + JITTER)

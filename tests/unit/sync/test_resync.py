@@ -39,17 +39,46 @@ async def test_in_step_each_service_is_listed_once_an_interval_and_nothing_is_wr
     assert world.drifts == []
 
 
-@on_virtual_time
-async def test_the_lists_of_many_services_are_spread_over_the_interval() -> None:
+def ten_services() -> World:
+    """Each with a pod."""
     world = World()
     for number in range(10):
         world.state.create_service(NewService(name=f"s{number}", service_id=f"s{number}"))
         world.register(service_id=f"s{number}", ip=f"10.244.2.{number}", host=f"p{number}")
         world.see({"service-id": f"s{number}"}, uid=f"u{number}", name=f"p{number}", ip=f"10.244.2.{number}")
+    return world
+
+
+@on_virtual_time
+async def test_the_lists_of_many_services_are_spread_over_the_interval() -> None:
+    world = ten_services()
     await world.pass_time(40)
     world.registry.calls.clear()
     await world.pass_time(6)
     assert 1 <= world.registry.calls.count("list-instances") <= 3
+
+
+@on_virtual_time
+async def test_slow_answers_do_not_make_a_round_longer() -> None:
+    world = ten_services()
+    await world.pass_time(40)
+    world.registry.delay = 2.0
+    world.registry.calls.clear()
+    await world.pass_time(300)
+    assert 90 <= world.registry.calls.count("list-instances") <= 110
+
+
+@on_virtual_time
+async def test_turns_that_an_outage_took_are_not_caught_up() -> None:
+    world = ten_services()
+    await world.pass_time(40)
+    world.registry.delay = 20.0
+    await world.pass_time(10)
+    world.registry.delay = 0.005
+    for _ in range(10):
+        world.registry.calls.clear()
+        await world.pass_time(6)
+        assert world.registry.calls.count("list-instances") <= 4
 
 
 @on_virtual_time
