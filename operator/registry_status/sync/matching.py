@@ -7,6 +7,7 @@ evidence, and whatever speaks against it wins.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from ipaddress import IPv6Address
 from urllib.parse import urlsplit
 
@@ -17,6 +18,8 @@ REGISTRATION_SLACK = 5.0
 """Seconds by which a registration may seem to precede the start of the container that made it: two machines' clocks."""
 LISTED = 5
 """How many candidates a refusal names."""
+REMEMBERED = 4096
+"""Endpoints of which it is remembered where they point: each list of a service tells the same ones."""
 
 
 class Grade(IntEnum):
@@ -205,6 +208,7 @@ def _pod_name_agrees(pod: Evidence, found: Instance) -> bool | None:
     return name == pod.name if name else None
 
 
+@lru_cache(REMEMBERED)
 def _place(endpoint: str) -> tuple[str, int | None] | None:
     try:
         url = urlsplit(endpoint)
