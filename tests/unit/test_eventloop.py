@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from registry_status.eventloop import EventLoop
+from registry_status.tlstransport import DirectSocket
 
 TRIES = 5
 AT_ONCE = struct.pack("ii", 1, 0)
@@ -48,9 +49,11 @@ def listener() -> Iterator[socket.socket]:
         yield made
 
 
-async def connected(listener: socket.socket, answer: Callable[[socket.socket], None]) -> socket.socket:
+async def connected(
+    listener: socket.socket, answer: Callable[[socket.socket], None], kind: type[socket.socket]
+) -> socket.socket:
     """A socket of ours, connected, as aiohttp hands it to the loop; the server has done its part."""
-    sock = socket.socket()
+    sock = kind()
     sock.setblocking(False)
     await asyncio.get_running_loop().sock_connect(sock, listener.getsockname())
     answer(listener.accept()[0])
@@ -68,9 +71,14 @@ async def use(sock: socket.socket, context: ssl.SSLContext | None) -> None:
     await asyncio.sleep(0.01)
 
 
-async def closed_once(listener: socket.socket, answer: Callable[[socket.socket], None], context: ssl.SSLContext | None) -> bool:
+async def closed_once(
+    listener: socket.socket,
+    answer: Callable[[socket.socket], None],
+    context: ssl.SSLContext | None,
+    kind: type[socket.socket],
+) -> bool:
     """Whether a descriptor that was free, and is in use again, survives the end of the socket that had it before."""
-    sock = await connected(listener, answer)
+    sock = await connected(listener, answer, kind)
     number = sock.fileno()
     await use(sock, context)
     others = [os.open(os.devnull, os.O_RDONLY) for _ in range(8)]
@@ -88,13 +96,17 @@ async def closed_once(listener: socket.socket, answer: Callable[[socket.socket],
     return True
 
 
+@pytest.mark.parametrize("kind", [socket.socket, DirectSocket])
 @pytest.mark.parametrize("context", [ssl.create_default_context(), None], ids=["tls", "plain"])
 @pytest.mark.parametrize("answer", [reset, end, talk_nonsense, end_later, be_silent])
 def test_a_connection_that_breaks_is_closed_once(
-    listener: socket.socket, answer: Callable[[socket.socket], None], context: ssl.SSLContext | None
+    listener: socket.socket,
+    answer: Callable[[socket.socket], None],
+    context: ssl.SSLContext | None,
+    kind: type[socket.socket],
 ) -> None:
     with asyncio.Runner(loop_factory=EventLoop) as runner:
-        assert all(runner.run(closed_once(listener, answer, context)) for _ in range(TRIES))
+        assert all(runner.run(closed_once(listener, answer, context, kind)) for _ in range(TRIES))
 
 
 def test_a_connection_by_name_is_as_ever(listener: socket.socket) -> None:

@@ -3,6 +3,7 @@
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import aiohttp
@@ -10,6 +11,7 @@ from aiohttp.client_reqrep import ConnectionKey
 from yarl import URL
 
 from registry_status.cluster.words import concealed
+from registry_status.tlstransport import DirectSocket
 
 if TYPE_CHECKING:
     from registry_status.cluster.access import Access
@@ -61,7 +63,9 @@ def session_arguments(access: "Access", *middlewares: Middleware) -> SessionArgu
 
 def open_session(access: "Access", *middlewares: Middleware, connections: int = CONNECTIONS) -> aiohttp.ClientSession:
     """Open a session for this API server. Needs a running loop."""
-    connector = aiohttp.TCPConnector(limit=connections, socket_factory=patient_socket)
+    # aiohttp goes over to TLS anew behind a proxy, which asyncio can do with transports of its own only.
+    kind = DirectSocket if access.proxy is None else socket.socket
+    connector = aiohttp.TCPConnector(limit=connections, socket_factory=partial(patient_socket, kind=kind))
     return aiohttp.ClientSession(connector=connector, **session_arguments(access, *middlewares))
 
 
@@ -95,14 +99,14 @@ def _requests(tls: Callable[[], ssl.SSLContext]) -> type[aiohttp.ClientRequest]:
     return type("Request", (SecureRequest,), {"tls": staticmethod(tls)})
 
 
-def patient_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+def patient_socket(address: aiohttp.AddrInfoType, kind: type[socket.socket] = socket.socket) -> socket.socket:
     """Make a socket that notices within seconds that its peer is gone.
 
     A watch only listens: without probes a connection cut without a word (a node that died, a firewall that forgot) looks like
     a quiet cluster for a quarter of an hour.
     """
-    family, kind, protocol, *_ = address
-    made = socket.socket(family, kind, protocol)
+    family, transport, protocol, *_ = address
+    made = kind(family, transport, protocol)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     # Not every system knows every option.
     options = {"TCP_KEEPIDLE": DEAD_AFTER, "TCP_KEEPINTVL": 3, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": DEAD_AFTER * 1000}
