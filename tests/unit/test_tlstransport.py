@@ -238,6 +238,35 @@ async def test_while_reading_is_paused_nothing_is_handed_on_and_all_of_it_later(
         transport.close()
 
 
+class Pausing(WithShortBuffer):
+    """Has reading paused after each piece."""
+
+    transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+
+    def take(self, data: bytes) -> None:
+        super().take(data)
+        self.transport.pause_reading()
+
+
+@on_our_loop
+async def test_what_openssl_holds_when_reading_is_paused_comes_when_it_goes_on() -> None:
+    async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await said_all(writer, LONG[:5000])
+        await reader.read()
+
+    async with peer(send) as address:
+        transport, recorder = await secured(address, Pausing)
+        for number in range(1, 6):
+            assert await recorder.has(number * Pausing.SIZE) == LONG[: number * Pausing.SIZE]
+            await asyncio.sleep(0.01)
+            assert len(recorder.data) == number * Pausing.SIZE
+            transport.resume_reading()
+        transport.close()
+
+
 @on_our_loop
 async def test_what_has_piled_up_is_handed_on_in_few_pieces() -> None:
     async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -429,6 +458,25 @@ async def test_more_than_the_socket_takes_pauses_the_protocol_and_arrives_whole(
         await recorder.can_write.wait()
         assert transport.get_write_buffer_size() <= transport.get_write_buffer_limits()[0]
         transport.close()
+        await recorder.over.wait()
+        assert recorder.error is None
+        assert await heard == LONG * 30
+
+
+@on_our_loop
+async def test_what_is_unsent_at_a_close_arrives_and_ends_the_connection() -> None:
+    may_read = threading.Event()
+
+    def hear(secure: ssl.SSLSocket) -> bytes:
+        may_read.wait(WITHIN)
+        return b"".join(iter(lambda: secure.recv(65536), b""))
+
+    async with blunt_peer(hear) as (address, heard):
+        transport, recorder = await secured(address, Recorder)
+        transport.write(LONG * 30)
+        transport.close()
+        assert transport.get_write_buffer_size() > 0
+        may_read.set()
         await recorder.over.wait()
         assert recorder.error is None
         assert await heard == LONG * 30
