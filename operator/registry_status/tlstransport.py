@@ -2,7 +2,7 @@
 
 asyncio's own TLS, uvloop's too, reads the socket, copies what it has read to OpenSSL's memory, and has it decrypted from there.
 A process that is woken some hundred times a second finds its caches cold each time, and pays for all that it touches: to read a
-watch takes a quarter less where OpenSSL has the socket (docs/performance.md).
+watch and do nothing more takes a quarter less where OpenSSL has the socket (docs/performance.md).
 """
 
 import asyncio
@@ -84,7 +84,7 @@ class TlsTransport(asyncio.Transport):
         })  # fmt: skip
         self._loop = asyncio.get_running_loop()
         self._sock = sock
-        self._buffer = memoryview(b"")
+        self._buffer = memoryview(bytearray(AT_ONCE))
         """For what comes, unless the protocol has one."""
         self._unsent = bytearray()
         self._is_closing = False
@@ -231,7 +231,6 @@ class TlsTransport(asyncio.Transport):
         return filled
 
     def _own_buffer(self, _: int) -> memoryview:
-        self._buffer = self._buffer or memoryview(bytearray(AT_ONCE))
         return self._buffer
 
     def _hand_on_bytes(self, count: int) -> None:

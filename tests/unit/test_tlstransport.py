@@ -9,6 +9,7 @@ import struct
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import Any, cast
@@ -113,7 +114,10 @@ def on_our_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[...,
             gc.collect()
         assert trouble == []
 
-    return pytest.mark.parametrize("protocol", PROTOCOLS)(run) if "protocol" in test.__annotations__ else run
+    return run
+
+
+with_each_protocol = pytest.mark.parametrize("protocol", PROTOCOLS)
 
 
 def trusting(authority: str = "ca") -> ssl.SSLContext:
@@ -195,6 +199,7 @@ async def said_all(writer: asyncio.StreamWriter, *pieces: bytes) -> None:
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 @pytest.mark.parametrize("sizes", [[1], [1, 4096, 2100], [16384], [16384, 16384, 1], [999, 1000, 1001], [700_001]])
+@with_each_protocol
 @on_our_loop
 async def test_what_the_peer_sends_is_handed_on_in_its_order(
     protocol: type[Recorder], sizes: list[int], version: ssl.TLSVersion
@@ -214,6 +219,7 @@ async def test_what_the_peer_sends_is_handed_on_in_its_order(
         transport.close()
 
 
+@with_each_protocol
 @on_our_loop
 async def test_while_reading_is_paused_nothing_is_handed_on_and_all_of_it_later(protocol: type[Recorder]) -> None:
     async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -286,6 +292,7 @@ async def test_what_has_piled_up_is_handed_on_in_few_pieces() -> None:
         transport.close()
 
 
+@with_each_protocol
 @on_our_loop
 async def test_another_protocol_takes_over_between_two_bytes(protocol: type[Recorder]) -> None:
     async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -321,6 +328,7 @@ def without_a_word(writer: asyncio.StreamWriter) -> None:
 @pytest.mark.parametrize("paused", [False, True], ids=["reading", "paused"])
 @pytest.mark.parametrize("size", [0, 1, 5000, len(LONG)])
 @pytest.mark.parametrize("end", [with_a_word, without_a_word])
+@with_each_protocol
 @on_our_loop
 async def test_the_peers_end_is_told_after_all_that_it_has_sent(
     protocol: type[Recorder], end: Callable[[asyncio.StreamWriter], None], size: int, paused: bool
@@ -342,6 +350,7 @@ async def test_the_peers_end_is_told_after_all_that_it_has_sent(
         assert transport.is_closing()
 
 
+@with_each_protocol
 @on_our_loop
 async def test_a_reset_is_told_as_an_end(protocol: type[Recorder]) -> None:
     """CPython's ssl does not tell the two apart."""
@@ -360,6 +369,7 @@ async def test_a_reset_is_told_as_an_end(protocol: type[Recorder]) -> None:
         assert (recorder.calls, recorder.error) == (["made", "eof", "lost"], None)
 
 
+@with_each_protocol
 @on_our_loop
 async def test_bytes_that_are_no_tls_end_the_connection(protocol: type[Recorder]) -> None:
     def talk_nonsense(secure: ssl.SSLSocket) -> bytes:
@@ -375,6 +385,7 @@ async def test_bytes_that_are_no_tls_end_the_connection(protocol: type[Recorder]
 
 
 @pytest.mark.parametrize("way", ["close", "abort"])
+@with_each_protocol
 @on_our_loop
 async def test_an_end_of_ours_is_told_once_and_nothing_comes_after_it(protocol: type[Recorder], way: str) -> None:
     heard: list[bytes] = []
@@ -439,15 +450,20 @@ def test_a_protocol_that_fails_is_told_of_the_end_and_the_loop_of_the_fault() ->
 # --- writing ---------------------------------------------------------------------------------------
 
 
-@on_our_loop
-async def test_more_than_the_socket_takes_pauses_the_protocol_and_arrives_whole() -> None:
-    may_read = threading.Event()
+def hears_all_once(may_read: threading.Event) -> Serve:
+    """A peer that reads nothing before it may, and then all."""
 
     def hear(secure: ssl.SSLSocket) -> bytes:
         may_read.wait(WITHIN)
         return b"".join(iter(lambda: secure.recv(65536), b""))
 
-    async with blunt_peer(hear) as (address, heard):
+    return hear
+
+
+@on_our_loop
+async def test_more_than_the_socket_takes_pauses_the_protocol_and_arrives_whole() -> None:
+    may_read = threading.Event()
+    async with blunt_peer(hears_all_once(may_read)) as (address, heard):
         transport, recorder = await secured(address, Recorder)
         transport.writelines([LONG[:10], LONG[10:]])
         for _ in range(29):
@@ -466,12 +482,7 @@ async def test_more_than_the_socket_takes_pauses_the_protocol_and_arrives_whole(
 @on_our_loop
 async def test_what_is_unsent_at_a_close_arrives_and_ends_the_connection() -> None:
     may_read = threading.Event()
-
-    def hear(secure: ssl.SSLSocket) -> bytes:
-        may_read.wait(WITHIN)
-        return b"".join(iter(lambda: secure.recv(65536), b""))
-
-    async with blunt_peer(hear) as (address, heard):
+    async with blunt_peer(hears_all_once(may_read)) as (address, heard):
         transport, recorder = await secured(address, Recorder)
         transport.write(LONG * 30)
         transport.close()
@@ -577,7 +588,9 @@ async def test_a_peer_that_is_silent_is_given_up_and_its_socket_closed(monkeypat
 
 
 @asynccontextmanager
-async def api_server(tmp_path: Path, authority: str) -> AsyncIterator[tuple[aiohttp.ClientSession, str]]:
+async def api_server(
+    tmp_path: Path, authority: str, proxy: str | None = None
+) -> AsyncIterator[tuple[aiohttp.ClientSession, str]]:
     """A session for an API server, which trusts this authority, and the URL."""
 
     async def answer(_: web.BaseRequest) -> web.Response:
@@ -591,7 +604,7 @@ async def api_server(tmp_path: Path, authority: str) -> AsyncIterator[tuple[aioh
     port = str(runner.addresses[0][1])
     access = in_cluster({"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": port}, tmp_path)
     try:
-        async with open_session(access) as session:
+        async with open_session(replace(access, proxy=proxy)) as session:
             yield session, access.server
     finally:
         await runner.cleanup()
@@ -612,3 +625,28 @@ async def test_a_certificate_that_is_not_trusted_is_what_a_session_says(tmp_path
     async with api_server(tmp_path, "other-ca") as (session, url):
         with pytest.raises(aiohttp.ClientConnectorCertificateError):
             await session.get(url)
+
+
+async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65536):
+        await said_all(writer, data)
+    writer.close()
+
+
+async def connect_through(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """What a proxy does when it is asked to CONNECT."""
+    asked = await reader.readuntil(b"\r\n\r\n")
+    host, _, port = asked.split()[1].decode().partition(":")
+    there = await asyncio.open_connection(host, int(port))
+    await said_all(writer, b"HTTP/1.1 200 OK\r\n\r\n")
+    await asyncio.gather(carry(reader, there[1]), carry(there[0], writer))
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@on_our_loop
+async def test_behind_a_proxy_a_session_works_whatever_the_proxy_speaks(tmp_path: Path, scheme: str) -> None:
+    tls = serving_context() if scheme == "https" else None
+    proxy = await asyncio.start_server(connect_through, "127.0.0.1", 0, ssl=tls)
+    url = f"{scheme}://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
+    async with proxy, api_server(tmp_path, "ca", url) as (session, server), session.get(server) as response:
+        assert await response.read() == LONG
