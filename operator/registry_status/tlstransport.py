@@ -84,6 +84,8 @@ class TlsTransport(asyncio.Transport):
         })  # fmt: skip
         self._loop = asyncio.get_running_loop()
         self._sock = sock
+        self._read = cast("Callable[[int, memoryview], int]", sock.read)
+        """Reads at most so many bytes to there and returns how many; `recv_into` does the same by three ways round."""
         self._buffer = memoryview(bytearray(AT_ONCE))
         """For what comes, unless the protocol has one."""
         self._unsent = bytearray()
@@ -192,7 +194,7 @@ class TlsTransport(asyncio.Transport):
             return
         try:
             view = self._get_buffer(-1)
-            count = self._sock.recv_into(view)
+            count = self._read(len(view), view)
             if self._has_piled_up or count == len(view):
                 count = self._fill(memoryview(view), count)
             if count:
@@ -217,7 +219,7 @@ class TlsTransport(asyncio.Transport):
     def _fill(self, view: memoryview, filled: int) -> int:
         """Read on after so many bytes; returns how many there are then. What ends the reading is left to the next call."""
         try:
-            while self._has_piled_up and 0 < filled < len(view) and (count := self._sock.recv_into(view[filled:])):
+            while self._has_piled_up and 0 < filled < len(view) and (count := self._read(len(view) - filled, view[filled:])):
                 filled += count
         except ssl.SSLWantReadError:
             self._has_piled_up = False

@@ -201,6 +201,14 @@ def test_pods_carry_no_finalizer_and_no_patch_of_ours(workload: Workload) -> Non
     assert not [manager for manager in managers if "kopf" in manager or "registry-status" in manager or "python" in manager]
 
 
+def test_the_runtimes_seccomp_profile_lets_the_operator_be_scheduled_as_a_batch(installation: Installation) -> None:
+    look = "import os; print(os.sched_getscheduler(1) == os.SCHED_BATCH)"
+    told = installation.cluster.kubectl(
+        "-n", SYSTEM, "exec", f"deployment/{installation.operator}", "--", "python3", "-c", look
+    )  # fmt: skip
+    assert told.split() == ["True"]
+
+
 def test_the_operator_has_been_healthy_wrote_nothing_twice_and_was_denied_nothing(installation: Installation) -> None:
     """Runs last in this file: it judges what the others did."""
     pods = installation.cluster.get("pods", "-l", "app.kubernetes.io/name=registry-status-operator", namespace=SYSTEM)["items"]

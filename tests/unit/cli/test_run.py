@@ -49,6 +49,39 @@ def test_a_signal_before_anybody_minds_it_is_minded_later() -> None:
     assert (done.returncode, done.stdout) == (0, "told set()\n"), done.stderr
 
 
+SCHEDULED = """
+import asyncio, os, sys
+from registry_status import app
+from registry_status.cli import main
+
+async def operate(settings, *, stop):
+    policies = os.sched_getscheduler(0), await asyncio.to_thread(os.sched_getscheduler, 0)
+    print(*({os.SCHED_OTHER: "other", os.SCHED_BATCH: "batch"}[policy] for policy in policies))
+
+def refuse(*_):
+    raise error
+
+error = eval(sys.argv[1])
+if error:
+    os.sched_setscheduler = refuse
+app.run_operator = operate
+sys.exit(main(["run", "--registry-address", "http://127.0.0.1:1"]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "scheduled"),
+    [
+        ("None", "batch batch"),
+        ("PermissionError(1, 'a seccomp profile forbids it')", "other other"),
+        ("OSError(38, 'a sandbox does not know it')", "other other"),
+    ],
+)
+def test_the_operator_takes_no_core_from_others_where_the_system_lets_it_ask_for_that(error: str, scheduled: str) -> None:
+    done = subprocess.run([sys.executable, "-c", SCHEDULED, error], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (0, f"{scheduled}\n"), done.stderr
+
+
 FILES = {
     "a password that is not there": ["--registry-username", "me", "--registry-password-file", "{missing}"],
     "a password that is empty": ["--registry-username", "me", "--registry-password-file", "{empty}"],
