@@ -85,7 +85,7 @@ class TlsTransport(asyncio.Transport):
         self._loop = asyncio.get_running_loop()
         self._sock = sock
         self._read = cast("Callable[[int, memoryview], int]", sock.read)
-        """Reads at most so many bytes to there and returns how many; `recv_into` does the same by three ways round."""
+        """Reads at most so many bytes to there and returns how many. `recv_into` comes down to it, by a detour."""
         self._buffer = memoryview(bytearray(AT_ONCE))
         """For what comes, unless the protocol has one."""
         self._unsent = bytearray()
