@@ -205,7 +205,7 @@ def test_the_runtimes_seccomp_profile_lets_the_operator_be_scheduled_as_a_batch(
     look = "import os; print(os.sched_getscheduler(1) == os.SCHED_BATCH)"
     told = installation.cluster.kubectl(
         "-n", SYSTEM, "exec", f"deployment/{installation.operator}", "--", "python3", "-c", look
-    )  # fmt: skip
+    )
     assert told.split() == ["True"]
 
 
