@@ -177,7 +177,7 @@ class Register:
             services = await self.services(place.tenant)
             return services is None or any(found.service_id == place.service_id for found in services)
         target = Target(place.tenant, service=place.service)
-        return bool(await self.directory.service_ids(target))
+        return bool((await self.directory.service_ids(target)).value)
 
     async def aclose(self) -> None:
         """End what is under way."""

@@ -225,7 +225,7 @@ class Delivery:
         listing = await self.directory.listing(target, max(record.wanted_at, _just_after(record.judged_at)))
         if not self._is_tracked(record) or not record.desired.calls_for_the_same(desired):
             raise _OvertakenError
-        record.judged_at, record.reread_at = listing.asked_at, float("inf")
+        record.judged_at, record.complete_at, record.reread_at = listing.asked_at, listing.complete_at, float("inf")
         if record.instances and self.keeps(desired):
             self._refresh(record, target, listing)
             self._adopt_late(record, desired, target, listing)
@@ -500,14 +500,18 @@ class Delivery:
                 f"check that its SDK registers there, and the annotations"
             )
             self._teller.tell(record, OutcomeKind.NOT_FOUND, text)
-        if desired.evidence is not None and not desired.evidence.running and desired.status is not InstanceStatus.UP:
-            return None
-        return self._look_again(record)
+        ended = desired.evidence is not None and not desired.evidence.running and desired.status is not InstanceStatus.UP
+        return None if ended and not record.outdated else self._look_again(record)
 
     def _look_again(self, record: PodRecord) -> float:
-        """Seconds until the next look: short in the window after a start, else with the resync."""
-        delay = POLL if self._in_window(record) else self._timing.resync_interval * self._chance.uniform(1 - JITTER, 1 + JITTER)
-        return self._share(record, min(delay, self._timing.resync_interval))
+        """Seconds until the next look: short in the window after a start, else with the resync.
+
+        They count from what this look could see, not from its end: others had asked for the listing, maybe a little before.
+        """
+        usual = POLL if self._in_window(record) else self._timing.resync_interval
+        varied = min(usual, self._timing.resync_interval) * self._chance.uniform(1, 1 + JITTER)
+        age = loop_time() - record.complete_at
+        return self._share(record, max(varied - age, SHORTEST) if age < varied else varied)
 
     def _share(self, record: PodRecord, delay: float) -> float:
         """Take a listing then that others who wait alike have asked for a little before."""
@@ -554,7 +558,7 @@ class Delivery:
         """A gone pod is looked at soon, whenever it went, and with the resync for a while: its SDK may have registered late."""
         gone_since = record.gone_since if record.gone_since is not None else loop_time()
         elapsed = loop_time() - gone_since
-        soon = elapsed < POLL or record.judged_at < gone_since
+        soon = elapsed < POLL or record.complete_at < gone_since
         usual = POLL if soon else self._timing.resync_interval
         delay = min(usual, self._timing.resync_interval, max(GONE_FOR - elapsed, SHORTEST))
         return self._reread(record, self._share(record, delay))

@@ -38,6 +38,8 @@ class PodRecord:
     """From when on the instances are to be looked at again although they are known."""
     judged_at: float = float("-inf")
     """The age of the listing that was matched against last."""
+    complete_at: float = float("-inf")
+    """By when something must have been registered to be seen by that look for certain."""
     attempts: int = 0
     """Failures in a row since the desired status last changed."""
     has_turn: bool = False
@@ -83,7 +85,12 @@ class PodRecord:
     def unseen(self) -> bool:
         """Whether what the container registered before it ended may not have been listed yet."""
         sure = self._is_sure and self.matched_life == _life(self.desired)
-        return not self.instances or (not sure and self.judged_at < max(self.life_since, self.stopped_since))
+        return not self.instances or (not sure and self.outdated)
+
+    @property
+    def outdated(self) -> bool:
+        """Whether the container may have registered something since what was seen last; none that has ended still does."""
+        return self.complete_at < max(self.life_since, self.stopped_since)
 
     @property
     def _is_sure(self) -> bool:

@@ -44,10 +44,13 @@ class Roster(tuple[Instance, ...]):
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A service's instances, of all its versions where no version was named; as of `asked_at` (loop time)."""
+    """A service's instances, of all its versions where no version was named. Times are loop times."""
 
     rosters: Sequence[Roster]
     asked_at: float
+    """When the instances were asked for."""
+    complete_at: float
+    """Nothing is missing that was registered by then, of a service or version that was not there before neither."""
 
     @property
     def instances(self) -> Sequence[Instance]:
@@ -73,11 +76,9 @@ class Directory:
     async def listing(self, target: Target, not_before: float) -> Listing:
         """List the instances that the target's service has, no older than `not_before`. May raise any `RegistryError`."""
         ids = await self.service_ids(target)
-        readings = await asyncio.gather(*(self._instances.get((target.tenant, found), not_before) for found in ids))
-        return Listing(
-            rosters=[reading.value for reading in readings],
-            asked_at=min((reading.asked_at for reading in readings), default=loop_time()),
-        )
+        readings = await asyncio.gather(*(self._instances.get((target.tenant, found), not_before) for found in ids.value))
+        asked_at = min((reading.asked_at for reading in readings), default=loop_time())
+        return Listing([reading.value for reading in readings], asked_at, min(asked_at, ids.asked_at))
 
     async def instances(self, tenant: Tenant, service_id: str, not_before: float) -> Reading[Roster]:
         """One service's instances."""
@@ -87,23 +88,23 @@ class Directory:
         """All services of a tenant."""
         return await self._services.get(tenant, not_before)
 
-    async def service_ids(self, target: Target) -> Sequence[str]:
-        """The ids that the target's service has; none while it is not registered."""
+    async def service_ids(self, target: Target) -> Reading[Sequence[str]]:
+        """The ids that the target's service has; none while it is not registered. The one that was asked for never ages."""
         if target.service_id is not None:
-            return (target.service_id,)
+            return Reading((target.service_id,), loop_time())
         if target.service is None:
-            return ()
+            return Reading((), loop_time())
         if target.service.version is not None:
             return await self._version(target.tenant, target.service)
         listed = await self.services(target.tenant, loop_time() - SERVICES_AGE)
-        return tuple(found.service_id for found in listed.value if _bears(found, target.service))
+        return Reading(tuple(found.service_id for found in listed.value if _bears(found, target.service)), listed.asked_at)
 
-    async def _version(self, tenant: Tenant, service: ServiceName) -> Sequence[str]:
+    async def _version(self, tenant: Tenant, service: ServiceName) -> Reading[Sequence[str]]:
         key = (tenant, service)
-        found = (await self._versions.get(key, loop_time() - VERSION_AGE)).value
-        if found is None:
-            found = (await self._versions.get(key, loop_time() - SERVICES_AGE)).value
-        return (found,) if found is not None else ()
+        found = await self._versions.get(key, loop_time() - VERSION_AGE)
+        if found.value is None:
+            found = await self._versions.get(key, loop_time() - SERVICES_AGE)
+        return Reading((found.value,), loop_time()) if found.value is not None else Reading((), found.asked_at)
 
     def drop(self) -> None:
         """End the reads under way, and those that wait for their turn: another replica asks from now on."""

@@ -15,6 +15,7 @@ from registry_status.registry.base import (
     UnavailableError,
 )
 from registry_status.registry.devserver import NewService
+from registry_status.sync.delivery import JITTER, POLL
 from tests.pods import running, terminated, waiting
 from tests.world import ASKED, SERVICE, World, on_virtual_time
 
@@ -79,6 +80,43 @@ async def test_an_sdk_that_registers_up_on_an_unready_pod_is_corrected_within_ab
     assert 18 <= world.registry.calls.count("list-instances") <= 24
 
 
+NEW = "svc-2"
+APPEARS: dict[str, tuple[dict[str, str], NewService | None]] = {
+    "an instance, by service id": (ASKED, None),
+    "an instance, by name": ({"service": "cart"}, None),
+    "an instance, by name and version": ({"service": "cart", "version": "0.0.1"}, None),
+    "a service, by service id": ({"service-id": NEW}, NewService(name="wagon", service_id=NEW)),
+    "a service, by name": ({"service": "wagon"}, NewService(name="wagon", service_id=NEW)),
+    "a version, by name": ({"service": "cart"}, NewService(name="cart", version="2.0", service_id=NEW)),
+    "a version, by its number": (
+        {"service": "cart", "version": "2.0"},
+        NewService(name="cart", version="2.0", service_id=NEW),
+    ),
+}
+
+
+@pytest.mark.parametrize("appears", APPEARS)
+@on_virtual_time
+async def test_a_registration_is_seen_within_about_a_second_whenever_others_have_asked(appears: str) -> None:
+    """What another asked for just before the registration is shared, and must not be taken for news a second later."""
+    annotations, service = APPEARS[appears]
+    seen = {}
+    for phase in range(0, 100, 4):
+        world = World()
+        world.see(ASKED, uid="uid-3", name="cart-3", ip="10.244.0.9")
+        world.see(annotations, ready="False", ready_since=1)
+        await world.pass_time(5 + phase / 100)
+        world.see(annotations, uid="uid-2", name="cart-2", ip="10.244.0.8", ready="False", ready_since=1)
+        world.see(ASKED, uid="uid-3", name="cart-3", ip="10.244.0.9", ready="False", ready_since=5)  # lists all services
+        await world.pass_time(0.02)
+        if service is not None:
+            world.state.create_service(service)
+        instance = world.register(service_id=SERVICE if service is None else NEW)
+        await world.pass_time(POLL * (1 + JITTER) + 0.05)
+        seen[phase] = world.status(instance, SERVICE if service is None else NEW)
+    assert set(seen.values()) == {"STARTING"}, seen
+
+
 @on_virtual_time
 async def test_after_the_window_registration_is_looked_for_with_the_resync() -> None:
     world = World()
@@ -127,6 +165,27 @@ async def test_what_was_registered_right_before_the_container_ended_again_is_put
     world.see(ready="False", ready_since=20, statuses=[terminated(30, restarts=1) | life])
     await world.pass_time(0.1)
     assert world.status(last) == "DOWN"
+
+
+@on_virtual_time
+async def test_what_was_registered_right_before_the_end_in_a_service_that_was_new_is_put_down_a_second_later() -> None:
+    world = World()
+    world.register(host="cart-2", ip="10.244.0.8")
+    world.see(uid="uid-2", name="cart-2", ip="10.244.0.8")
+    world.see({"service": "wagon"}, ready="False", ready_since=1)
+    await world.pass_time(5.9)
+    world.see(uid="uid-2", name="cart-2", ip="10.244.0.8", ready="False", ready_since=5)  # lists all services
+    await world.pass_time(0.02)
+    world.state.create_service(NewService(name="wagon", service_id=NEW))
+    instance = world.register(service_id=NEW)
+    world.see({"service": "wagon"}, ready="False", ready_since=1, statuses=[terminated(6)])
+    await world.pass_time(0.1)
+    assert world.status(instance, NEW) == "UP", "which services there are was asked for just before"
+    await world.pass_time(1.1)
+    assert world.status(instance, NEW) == "DOWN"
+    calls = len(world.registry.calls)
+    await world.pass_time(20)
+    assert len(world.registry.calls) == calls, "what has ended registers nothing any more"
 
 
 @on_virtual_time
