@@ -50,7 +50,7 @@ class Listing:
     asked_at: float
     """When the instances were asked for."""
     complete_at: float
-    """Nothing is missing that was registered by then, of a service or version that was not there before neither."""
+    """Whatever was registered by then is listed, also what belongs to a service or version that was new."""
 
     @property
     def instances(self) -> Sequence[Instance]:
