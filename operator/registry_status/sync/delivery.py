@@ -39,7 +39,7 @@ GIVE_UP_AFTER = 600.0
 FENCED_AGAIN = 1.0
 """Seconds until a write is tried again that was held off since this replica may not lead any more."""
 JITTER = 0.1
-"""By how much of themselves long waits vary, so that pods and operators do not march in step."""
+"""By how much of themselves waits grow at most, so that pods and operators do not march in step."""
 SHORTEST = 0.05
 """Seconds. A wait that is rounded to nothing would spin."""
 
@@ -500,8 +500,8 @@ class Delivery:
                 f"check that its SDK registers there, and the annotations"
             )
             self._teller.tell(record, OutcomeKind.NOT_FOUND, text)
-        ended = desired.evidence is not None and not desired.evidence.running and desired.status is not InstanceStatus.UP
-        return None if ended and not record.outdated else self._look_again(record)
+        stopped = desired.evidence is not None and not desired.evidence.running and desired.status is not InstanceStatus.UP
+        return None if stopped and not record.outdated else self._look_again(record)
 
     def _look_again(self, record: PodRecord) -> float:
         """Seconds until the next look: short in the window after a start, else with the resync.
